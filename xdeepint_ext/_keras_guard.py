@@ -1,6 +1,7 @@
 """Refuses to work with Keras 3, once and clearly, instead of failing later in a hundred different ways."""
 
 import os
+import pathlib
 import sys
 
 # The values for which TensorFlow itself hands out tf_keras as tf.keras.
@@ -15,8 +16,10 @@ _CURE = (
 def require_keras_2() -> None:
     """Checks that ``tf.keras`` is, or will be on its first use, the Keras 2 of the ``tf-keras`` package.
 
-    Nothing is imported that the process has not imported already: without TensorFlow in the process the environment
-    variable alone decides what ``tf.keras`` will be.
+    Without TensorFlow in the process nothing is imported: the environment variable alone decides what ``tf.keras``
+    will be. TensorFlow imported before the variable was set resolves ``tf.keras`` as it should, but would take
+    ``from tensorflow.keras import ...`` from Keras 3, and switch ``tf.keras`` with it; so its search path gets what
+    TensorFlow itself puts there when it finds the variable set.
 
     Raises:
       ImportError: If the environment asks for Keras 3 or if a Keras 3 ``tf.keras`` is already active.
@@ -37,3 +40,6 @@ def require_keras_2() -> None:
             f"xdeepint_ext needs Keras 2, but Keras {tensorflow.keras.__version__} is already active as tf.keras: "
             f"something used tf.keras in this process before xdeepint_ext was imported. {_CURE}"
         )
+    keras_2 = str(pathlib.Path(tf_keras.__file__).parent / "api" / "_v2")
+    if keras_2 not in tensorflow.__path__:
+        tensorflow.__path__.insert(0, keras_2)
