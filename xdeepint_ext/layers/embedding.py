@@ -1,0 +1,225 @@
+"""`FeatureEmbedding`: every kind of feature becomes rows of the (B, F, K) field matrix, with one gather per table width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.schema import Feature, Schema
+from xdeepint_ext.utils.graph import in_xla
+from xdeepint_ext.utils.registry import register
+from xdeepint_ext.utils.signatures import check_inputs, input_signature
+from xdeepint_ext.utils.variables import tag
+
+
+@register
+class FeatureEmbedding(tf.keras.layers.Layer):
+    """Ids and floats -> the field matrix: an id's row is `V[id]`, a number's `x v_f`, a vector's `x P_f`.
+
+    All tables of one width live in one variable, table after table; id 0 (padding or missing) of every table is row 0 and
+    always gives the zero vector, in forward and backward pass. A feature with several ids is pooled over the valid ones by its
+    `combiner`, weighted where it has weights; with nothing valid its row is 0. A table of another width than the model's is
+    projected to it without bias.
+
+    Args:
+      schema: a `Schema` (or its JSON text) whose tables' sizes are known.
+      width: K, the paper's 16.
+      initializer: of tables, number vectors and projections. Default: truncated normal of deviation 1 / sqrt(width),
+        the default of TensorFlow 1's embedding columns, which the authors use.
+      validate_ids: check that every id is inside its table, as an id beyond it would read another feature's rows. Left out
+        under XLA, which has no assertions.
+
+    Weights:
+      table: the variable of the tables of the model's width, (1 + sum of (num_ids - 1), K), optimizer group `embedding`;
+        `tables` maps (width, trainable) to each variable. A table's place in it: `Schema.tables`.
+      numeric_kernel: (number of plain numeric features, K), group `embedding`.
+
+    Call arguments:
+      features: dict of `input_signature(schema)`; single ids and floats also as (B,). Other keys are ignored.
+
+    Returns:
+      (B, F, K), rows in the schema's order.
+
+    Raises:
+      ValueError: a feature is missing, or has the wrong length or type.
+      tf.errors.InvalidArgumentError: an id is negative or beyond its table; names feature and id.
+
+    Example:
+      >>> from xdeepint_ext.schema import Feature, Schema
+      >>> layer = FeatureEmbedding(Schema([Feature("user", num_values=10), Feature("age", "numeric")]), width=4)
+      >>> layer({"user": tf.constant([[3], [0]]), "age": tf.constant([[0.5], [1.0]])}).shape
+      TensorShape([2, 2, 4])
+
+    Source: xDeepInt (arXiv 2301.01089) §3.1 for ids; numbers as in AutoInt (arXiv 1810.11921) §4.3.
+    """
+
+    def __init__(
+        self,
+        schema: Schema | str,
+        width: int = 16,
+        initializer: Any = None,
+        validate_ids: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if width < 1:
+            raise ValueError(f"FeatureEmbedding: width must be > 0, got {width}")
+        self.schema = Schema.from_json(schema) if isinstance(schema, str) else schema
+        if not self.schema.inputs:
+            raise ValueError(f"FeatureEmbedding: the schema has no model input; its features: {self.schema!r}")
+        self.width = width
+        self.initializer = None if initializer is None else tf.keras.initializers.get(initializer)
+        self.validate_ids = validate_ids
+
+    @property
+    def table(self) -> tf.Variable:
+        """The variable that holds the trainable tables of the model's own width."""
+        return self.tables[(self.width, True)]
+
+    def build(self, input_shape: Any) -> None:
+        groups: dict[tuple[int, bool], list[Feature]] = {}
+        for feature in self.schema.inputs:
+            if feature.is_ids:
+                groups.setdefault((feature.width or self.width, feature.trainable), []).append(feature)
+        self._lookups = [_Lookup(self.schema, features) for features in groups.values()]
+        self.tables = {}
+        for (width, trainable), lookup in zip(groups, self._lookups, strict=True):
+            suffix = ("" if width == self.width else f"_{width}") + ("" if trainable else "_frozen")
+            self.tables[(width, trainable)] = tag(
+                self.add_weight(
+                    name=f"table{suffix}",
+                    shape=(lookup.num_rows, width),
+                    initializer=self._initializer(width),
+                    trainable=trainable,
+                ),
+                "embedding",
+            )
+        numbers = [f for f in self.schema.inputs if f.kind == "numeric" and not f.is_ids]
+        if numbers:
+            self.numeric_kernel = tag(
+                self.add_weight(
+                    name="numeric_kernel", shape=(len(numbers), self.width), initializer=self._initializer(self.width)
+                ),
+                "embedding",
+            )
+        self._projections: dict[str, tf.Variable] = {}
+        self._numbers = numbers
+        shapes = {f"table_{width}": width for width, _ in groups if width != self.width}
+        shapes |= {f.name: f.dimension for f in self.schema.inputs if f.kind == "vector"}
+        for name, length in shapes.items():
+            kernel = self.add_weight(name=f"projection_{name}", shape=(length, self.width), initializer="glorot_uniform")
+            self._projections[name] = tag(kernel, "interaction")
+        super().build(input_shape)
+
+    def _initializer(self, width: int) -> Any:
+        return self.initializer or tf.keras.initializers.TruncatedNormal(stddev=width**-0.5)
+
+    def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        check_inputs(self.schema, features, "FeatureEmbedding")
+        features = {
+            name: tf.reshape(features[name], (-1, spec.shape[1]))
+            for name, spec in input_signature(self.schema).items()
+        }
+        rows: dict[str, tf.Tensor] = {}
+        for ((width, _), table), lookup in zip(self.tables.items(), self._lookups, strict=True):
+            embedded, valid = self._gather(table, lookup, features)
+            if width != self.width:
+                embedded = tf.einsum("bsw,wk->bsk", embedded, self._projections[f"table_{width}"])
+            if lookup.is_whole_matrix:
+                return embedded
+            rows |= {f.name: self._pool(f, embedded, valid, lookup.slots[f.name], features) for f in lookup.features}
+        if self._numbers:
+            values = tf.concat([features[f.name] for f in self._numbers], axis=1)
+            by_number = tf.cast(values, self.compute_dtype)[:, :, tf.newaxis] * self.numeric_kernel
+            rows |= {f.name: by_number[:, i : i + 1] for i, f in enumerate(self._numbers)}
+        for feature in self.schema.inputs:
+            if feature.kind == "vector":
+                vector = tf.cast(features[feature.name], self.compute_dtype)
+                rows[feature.name] = tf.matmul(vector, self._projections[feature.name])[:, tf.newaxis]
+        return tf.concat([rows[feature.name] for feature in self.schema.inputs], axis=1)
+
+    def _gather(self, table: Any, lookup: _Lookup, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        ids = tf.cast(tf.concat([features[f.name] for f in lookup.features], axis=1), tf.int64)
+        if self.validate_ids and not in_xla():
+            ids = lookup.checked(ids)
+        valid = ids > 0
+        rows = tf.where(valid, ids + lookup.offsets, 0)
+        if lookup.num_rows < 2**31:
+            rows = tf.cast(rows, tf.int32)
+        embedded = tf.nn.embedding_lookup(table, rows)
+        mask = tf.cast(valid, self.compute_dtype)[:, :, tf.newaxis]
+        return tf.cast(embedded, self.compute_dtype) * mask, mask
+
+    @staticmethod
+    def _pool(
+        feature: Feature,
+        embedded: tf.Tensor,
+        valid: tf.Tensor,
+        slots: slice,
+        features: Mapping[str, tf.Tensor],
+    ) -> tf.Tensor:
+        """(B, all slots, K) -> the rows of one feature, (B, 1 or max_length, K)."""
+        x, mask = embedded[:, slots], valid[:, slots]
+        if feature.weights_name:
+            weights = tf.cast(features[feature.weights_name], x.dtype)[:, :, tf.newaxis]
+            x, mask = x * weights, mask * weights
+        if feature.length == 1 or feature.combiner == "concat":
+            return x
+        if feature.combiner == "max":
+            # Adding a large negative number where nothing is valid keeps every shape static; relu would lose signs.
+            lowest = tf.reduce_max(x + (mask - 1.0) * x.dtype.max / 4.0, axis=1, keepdims=True)
+            return tf.where(tf.reduce_any(mask > 0, axis=1, keepdims=True), lowest, tf.zeros_like(lowest))
+        total = tf.reduce_sum(x, axis=1, keepdims=True)
+        if feature.combiner == "sum":
+            return total
+        power = 2 if feature.combiner == "sqrtn" else 1
+        norm = tf.reduce_sum(mask**power, axis=1, keepdims=True)
+        return tf.math.divide_no_nan(total, tf.sqrt(norm) if power == 2 else norm)
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        return tf.TensorShape([None, self.schema.num_fields, self.width])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "schema": self.schema.to_json(),
+            "width": self.width,
+            "initializer": None if self.initializer is None else tf.keras.initializers.serialize(self.initializer),
+            "validate_ids": self.validate_ids,
+        }
+
+
+class _Lookup:
+    """Where the ids of the features that share a variable stand: constants, worked out once."""
+
+    def __init__(self, schema: Schema, features: list[Feature]) -> None:
+        tables = schema.tables
+        self.features = features
+        lengths = [feature.length for feature in features]
+        ends = np.cumsum(lengths)
+        self.slots = {f.name: slice(int(e - n), int(e)) for f, n, e in zip(features, lengths, ends, strict=True)}
+        # A table keeps the place that Schema.tables gives it also where widths None and the model's own fall together.
+        names = dict.fromkeys(feature.table_name for feature in features)
+        starts, end = {}, 0
+        for name in names:
+            starts[name] = end
+            end += tables[name].rows - 1
+        self.num_rows = end + 1
+        self.offsets = np.repeat([starts[f.table_name] for f in features], lengths).astype(np.int64)
+        self.sizes = np.repeat([tables[f.table_name].rows for f in features], lengths).astype(np.int64)
+        self.slot_names = np.repeat([feature.name for feature in features], lengths)
+        self.is_whole_matrix = features == list(schema.inputs) and all(n == 1 for n in lengths) and not any(
+            feature.weights for feature in features
+        )
+
+    def checked(self, ids: tf.Tensor) -> tf.Tensor:
+        """`ids`, once it is sure that each is inside its table."""
+        highest, lowest = tf.reduce_max(ids, axis=0), tf.reduce_min(ids, axis=0)
+        bad = tf.logical_and(tf.size(ids) > 0, tf.logical_or(highest >= self.sizes, lowest < 0))
+        message = ["ids outside their tables; feature, lowest and highest id, table rows:"]
+        message += [tf.boolean_mask(x, bad) for x in (self.slot_names, lowest, highest, self.sizes)]
+        with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(tf.reduce_any(bad)), message)]):
+            return tf.identity(ids)

@@ -1,0 +1,72 @@
+"""A stack of dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.utils.registry import register
+
+
+@register
+class MLP(tf.keras.layers.Layer):
+    """Dense layers one after the other: `x_l = a(x_{l-1} W_l + b_l)`, each followed by dropout.
+
+    Args:
+      units: width of each layer.
+      activation: a. Our choice: relu.
+      dropout: rate after every layer.
+      kernel_regularizer: of every W. Paper's baselines: L2 of 1e-4.
+
+    Call arguments:
+      inputs: (B, n); other ranks are flattened to it.
+      training: whether dropout acts.
+
+    Returns:
+      (B, units[-1]).
+
+    Example:
+      >>> MLP([400, 400, 400])(tf.ones((8, 160))).shape
+      TensorShape([8, 400])
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not units or any(u < 1 for u in units):
+            raise ValueError(f"MLP: units must be widths > 0, got {list(units)}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"MLP: dropout must be in [0, 1), got {dropout}")
+        self.units = list(units)
+        self.activation = tf.keras.activations.get(activation)
+        self.dropout = dropout
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+        options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer}
+        self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten()]
+        for width in self.units:
+            self._layers_in_order.append(tf.keras.layers.Dense(width, dtype=self._dtype_policy, **options))
+            if dropout:
+                self._layers_in_order.append(tf.keras.layers.Dropout(dropout))
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        x = inputs
+        for layer in self._layers_in_order:
+            x = layer(x, training=training) if isinstance(layer, tf.keras.layers.Dropout) else layer(x)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": tf.keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
+        }

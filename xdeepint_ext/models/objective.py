@@ -1,0 +1,160 @@
+"""`Objective`: losses and metrics of one task or several, with the side inputs that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.losses import LogLoss, RankingLoss
+from xdeepint_ext.losses.base import MEAN_REDUCTIONS
+
+
+class Objective(tf.Module):
+    """What a `RankingModel` optimises and reports.
+
+    Args:
+      tasks: their names.
+      loss: a loss or a dict task -> loss; None = `LogLoss`.
+      metrics: a list (every task gets metrics of its own) or a dict task -> list.
+      loss_weights: task -> weight; 1 where absent.
+
+    Raises:
+      ValueError: a dict names no task, or lacks one.
+    """
+
+    def __init__(self, tasks: Sequence[str], loss: Any, metrics: Any, loss_weights: Mapping[str, float] | None) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        losses = self._by_task("loss", loss if loss is not None else LogLoss())
+        self.losses = {task: tf.keras.losses.get(losses[task]) for task in self.tasks}
+        self.weights = {task: 1.0 for task in self.tasks} | dict(loss_weights or {})
+        self._check("loss_weights", self.weights)
+        self.loss_means = {task: tf.keras.metrics.Mean(self._name(task, "loss")) for task in self.tasks}
+        given = self._by_task("metrics", metrics if metrics is not None else [], missing=[])
+        shared = not isinstance(metrics, Mapping) and len(self.tasks) > 1
+        self.task_metrics = {
+            task: [_metric(metric, copy=shared) for metric in _listed(given[task])] for task in self.tasks
+        }
+        if len(self.tasks) > 1:
+            for task, found in self.task_metrics.items():
+                for metric in found:
+                    metric._name = f"{task}_{metric.name}"
+            self.total = tf.keras.metrics.Mean("loss")
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """The mean loss (total first where there are several tasks), then the tasks' metrics."""
+        total = [self.total] if len(self.tasks) > 1 else []
+        return [*total, *self.loss_means.values(), *(m for found in self.task_metrics.values() for m in found)]
+
+    def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, replicas: int = 1) -> tf.Tensor:
+        """The weighted sum of the tasks' losses; over the replicas it sums to the global batch's loss.
+
+        Raises:
+          ValueError: labels, logits or a side input are missing.
+        """
+        total = 0.0
+        for task in self.tasks:
+            labels, logits = self._of(y, task, "labels"), self._of(y_pred, task, "logits")
+            loss = self.losses[task]
+            if isinstance(loss, RankingLoss) and loss.reduction in MEAN_REDUCTIONS:
+                target = {"label": labels, **_side_inputs(loss, x)} if loss.side_inputs else labels
+                value, count = loss.sums(target, logits, self._of(sample_weight, task, "weights"))
+                self.loss_means[task].update_state(tf.math.divide_no_nan(value, count), sample_weight=count)
+                if replicas > 1:
+                    count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+                value = tf.math.divide_no_nan(value, count)
+            else:
+                labels, weights = _without_missing(labels, self._of(sample_weight, task, "weights"))
+                value = loss(labels, logits, weights)
+                self.loss_means[task].update_state(value, sample_weight=tf.shape(logits)[0])
+                mean = getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS
+                value = tf.reduce_mean(value) / replicas if mean else value
+            total += self.weights[task] * value
+        if len(self.tasks) > 1:
+            self.total.update_state(total * replicas)
+        return total
+
+    def update_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
+        """Feeds every metric its task's labels and logits; an example whose label is missing has weight 0."""
+        for task, found in self.task_metrics.items():
+            if not found:
+                continue
+            labels, weights = _without_missing(self._of(y, task, "labels"), self._of(sample_weight, task, "weights"))
+            logits = self._of(y_pred, task, "logits")
+            for metric in found:
+                metric.update_state(labels, logits, sample_weight=weights, **_side_inputs(metric, x))
+
+    def get_config(self) -> dict[str, Any]:
+        """What `RankingModel.compile` needs to make this object again."""
+        serialize = tf.keras.saving.serialize_keras_object
+        several = len(self.tasks) > 1
+        metrics = {}
+        for task, found in self.task_metrics.items():
+            metrics[task] = [serialize(metric) for metric in found]
+            for config in metrics[task]:
+                if several:
+                    config["config"]["name"] = config["config"]["name"].removeprefix(f"{task}_")
+        return {
+            "loss": {task: serialize(loss) for task, loss in self.losses.items()},
+            "metrics": metrics,
+            "loss_weights": dict(self.weights),
+        }
+
+    def _by_task(self, argument: str, value: Any, missing: Any = None) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            return dict.fromkeys(self.tasks, value)
+        self._check(argument, value)
+        lacking = [task for task in self.tasks if task not in value]
+        if lacking and missing is None:
+            raise ValueError(f"{argument} lacks the tasks {lacking}; got {sorted(value)}")
+        return {task: value.get(task, missing) for task in self.tasks}
+
+    def _check(self, argument: str, value: Mapping[str, Any]) -> None:
+        unknown = sorted(set(value) - set(self.tasks))
+        if unknown:
+            raise ValueError(f"{argument} names {unknown}, which are no tasks; the tasks are {list(self.tasks)}")
+
+    def _of(self, value: Any, task: str, what: str) -> Any:
+        if not isinstance(value, Mapping):
+            if len(self.tasks) > 1 and what != "weights":
+                raise ValueError(f"{what} must be a dict of the tasks {list(self.tasks)}, got {value!r}")
+            return value
+        if task not in value:
+            raise ValueError(f"{what} lack task {task!r}; got {sorted(value)}")
+        return value[task]
+
+    def _name(self, task: str, name: str) -> str:
+        return f"{task}_{name}" if len(self.tasks) > 1 else name
+
+
+def _side_inputs(wanting: Any, x: Any) -> dict[str, tf.Tensor]:
+    names = getattr(wanting, "side_inputs", ())
+    missing = [name for name in names if not isinstance(x, Mapping) or name not in x]
+    if missing:
+        raise ValueError(
+            f"{wanting.name} asks for the side inputs {missing}, which the features lack; give a feature of the schema "
+            "the role group, item_id, stage or teacher"
+        )
+    return {name: x[name] for name in names}
+
+
+def _without_missing(labels: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Labels with 0 for those below 0, and weights that take these out. NaN stays, so that it shows."""
+    labels = tf.convert_to_tensor(labels)
+    missing = labels < 0
+    weights = tf.ones_like(labels) if weights is None else tf.cast(tf.reshape(weights, tf.shape(labels)), labels.dtype)
+    return tf.where(missing, tf.zeros_like(labels), labels), tf.where(missing, tf.zeros_like(labels), weights)
+
+
+def _metric(metric: Any, copy: bool) -> tf.keras.metrics.Metric:
+    metric = tf.keras.metrics.get(metric) if isinstance(metric, str) else metric
+    if not isinstance(metric, tf.keras.metrics.Metric):
+        raise ValueError(f"metrics must be tf.keras.metrics.Metric objects or their names, got {metric!r}")
+    return metric.__class__.from_config(metric.get_config()) if copy else metric
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

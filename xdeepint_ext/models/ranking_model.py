@@ -1,0 +1,253 @@
+"""`RankingModel`: a schema-driven Keras model with optimizer groups, side inputs for losses and metrics, and several tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.layers import FeatureEmbedding, FieldLinearHead
+from xdeepint_ext.models.objective import Objective
+from xdeepint_ext.optimizers import LazyAdam, OptimizerGroups
+from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.registry import register
+from xdeepint_ext.utils.signatures import input_signature
+
+
+@register
+class RankingModel(tf.keras.Model):
+    """Field matrix -> `interaction` -> `head`: the frame of every model here, on its own a linear one.
+
+    A subclass overrides `interaction`, `head`, `trunk` (both together), or `train_step`, and may add layers after
+    `super().__init__()`: weights are made from the schema when they are first needed, never in the constructor.
+
+    Args:
+      schema: a `Schema` (or its JSON text). Its labels are the tasks: with several, outputs are dicts by label.
+      width: K, embedding width, the paper's 16.
+      embedding_initializer: of the tables; see `FeatureEmbedding`.
+      name: of the model.
+
+    Call arguments:
+      features: dict of `input_signature(schema)`; further keys (side inputs) are ignored.
+      training: whether dropout acts.
+
+    Returns:
+      Logits (B, 1), or a dict task -> (B, 1) where the schema has several labels.
+
+    Example:
+      >>> from xdeepint_ext.schema import Feature, Schema
+      >>> model = RankingModel(Schema([Feature("user", num_values=9), Feature("click", "numeric", "label")]), width=4)
+      >>> [weight.name for weight in model.weights]
+      ['feature_embedding/table:0', 'head/kernel:0', 'head/bias:0']
+    """
+
+    def __init__(
+        self,
+        schema: Schema | str,
+        *,
+        width: int = 16,
+        embedding_initializer: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.schema = Schema.from_json(schema) if isinstance(schema, str) else schema
+        self.width = width
+        self.embedding_initializer = tf.keras.initializers.get(embedding_initializer)
+        self.embedding = self.make_embedding(width)
+        self.heads = {task: FieldLinearHead(name=f"head_{task}" if self.tasks[1:] else "head") for task in self.tasks}
+        self.jit_trunk = False
+        self._jitted_trunk = None
+        self._building = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks: the schema's labels, or one named "label" where it has none."""
+        return self.schema.tasks or ("label",)
+
+    def make_embedding(self, width: int, **kwargs: Any) -> FeatureEmbedding:
+        """A `FeatureEmbedding` of this model's schema."""
+        return FeatureEmbedding(self.schema, width, initializer=self.embedding_initializer, **kwargs)
+
+    def embed(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Features -> field matrix (B, F, K)."""
+        return self.embedding(features)
+
+    def interaction(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Field matrix -> field matrix. The base class changes nothing."""
+        return x
+
+    def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
+        """Field matrix -> logits, (B, 1) or a dict by task."""
+        return self.by_task({task: head(x) for task, head in self.heads.items()})
+
+    def trunk(self, x: tf.Tensor, training: bool | None = None) -> Any:
+        """Field matrix -> logits: all that is dense, which `jit_compile` compiles."""
+        return self.head(self.interaction(x, training=training), training=training)
+
+    def by_task(self, logits: dict[str, tf.Tensor]) -> Any:
+        """The one task's logits, or the dict where there are several."""
+        return logits if len(self.tasks) > 1 else logits[self.tasks[0]]
+
+    def call(self, features: Any, training: bool | None = None) -> Any:
+        x = self.embed(features)
+        if not self.jit_trunk:
+            return self.trunk(x, training=training)
+        if self._jitted_trunk is None:
+            self._jitted_trunk = tf.function(self.trunk, jit_compile=True)
+        return self._jitted_trunk(x, training=training)
+
+    # -- weights on first need ------------------------------------------------------------------------------------
+
+    def build_from_schema(self) -> None:
+        """Makes all weights, from the schema alone. Whatever needs weights calls it; a second call does nothing."""
+        if self.built or self._building:
+            return
+        self._building = True
+        try:
+            with self.distribute_strategy.scope():
+                inputs = {
+                    name: tf.keras.Input(spec.shape[1:], dtype=spec.dtype, name=name)
+                    for name, spec in self.input_signature().items()
+                }
+                super().__call__(inputs)
+        finally:
+            self._building = False
+
+    def input_signature(self) -> dict[str, tf.TensorSpec]:
+        """Names, shapes and dtypes of the inputs."""
+        return input_signature(self.schema)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.build_from_schema()
+        return super().__call__(*args, **kwargs)
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """All weights, made from the schema where they do not exist yet."""
+        self.build_from_schema()
+        return super().weights
+
+    @property
+    def trainable_weights(self) -> list[tf.Variable]:
+        """Trainable weights, made from the schema where they do not exist yet."""
+        self.build_from_schema()
+        return super().trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[tf.Variable]:
+        """Other weights, made from the schema where they do not exist yet."""
+        self.build_from_schema()
+        return super().non_trainable_weights
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints Keras's summary."""
+        self.build_from_schema()
+        super().summary(*args, **kwargs)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as Keras does; `xdeepint_ext.serving.export` makes what TF Serving wants."""
+        self.build_from_schema()
+        super().save(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Saves the weights as Keras does."""
+        self.build_from_schema()
+        return super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as Keras does."""
+        self.build_from_schema()
+        return super().load_weights(*args, **kwargs)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Mapping[str, float] | None = None,
+        jit_compile: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training.
+
+        Args:
+          optimizer: an optimizer, or a dict group -> optimizer (groups: `embedding`, `interaction`, `default`). Default, our
+            choice: Adam 1e-3, its row-wise lazy form for the tables.
+          loss: a loss, or a dict task -> loss. Default: `LogLoss`. A loss with `side_inputs` gets them from the features.
+          metrics: a list, or a dict task -> list. They see logits, so give Keras's metrics `from_logits=True`. A metric
+            with `side_inputs` gets them as keywords of `update_state`.
+          loss_weights: task -> weight in the sum of the losses. Default: 1.
+          jit_compile: compile the trunk (never the look-ups) with XLA.
+          **kwargs: `run_eagerly`, `steps_per_execution` of Keras.
+        """
+        if optimizer is None:
+            optimizer = {"embedding": LazyAdam(1e-3), "default": tf.keras.optimizers.Adam(1e-3)}
+        if isinstance(optimizer, Mapping):
+            optimizer = OptimizerGroups(optimizer)
+        super().compile(optimizer=optimizer, loss=None, metrics=None, **kwargs)
+        with self.distribute_strategy.scope():
+            self.objective = Objective(self.tasks, loss, metrics, loss_weights)
+        self._optional_labels = {label.name for label in self.schema.labels if not label.required}
+        self.jit_trunk = bool(jit_compile)
+        self._compile_options = kwargs
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> tf.Tensor:
+        """The tasks' weighted losses plus what layers added, so scaled that the replicas' losses sum to the global mean."""
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        total = self.objective.loss(x, y, y_pred, sample_weight, replicas)
+        added = [tf.cast(loss, total.dtype) for loss in self.losses]
+        return tf.add_n([total, *(loss / replicas for loss in added)])
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, tf.Tensor]:
+        """Updates the metrics and returns their results."""
+        self.objective.update_metrics(x, y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """The losses' means and the compiled metrics."""
+        objective = getattr(self, "objective", None)
+        return [] if objective is None else objective.metrics
+
+    # -- saving ---------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments. A subclass adds its own."""
+        return {
+            "schema": self.schema.to_json(),
+            "width": self.width,
+            "embedding_initializer": tf.keras.initializers.serialize(self.embedding_initializer)
+            if self.embedding_initializer
+            else None,
+            "name": self.name,
+        }
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing but the schema is needed to build."""
+        return {"from": "schema"}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Builds from the schema."""
+        self.build_from_schema()
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Optimizer, losses and metrics, as Keras saves them."""
+        return {
+            "optimizer": tf.keras.saving.serialize_keras_object(self.optimizer),
+            "jit_compile": self.jit_trunk,
+            **self.objective.get_config(),
+            **self._compile_options,
+        }
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """The inverse of `get_compile_config`."""
+        options = {key: value for key, value in config.items() if key not in ("optimizer", "loss", "metrics")}
+        restored = {
+            key: tf.keras.saving.deserialize_keras_object(config[key]) for key in ("optimizer", "loss", "metrics")
+        }
+        self.compile(**restored, **options)
+        self.optimizer.build(self.trainable_variables)
