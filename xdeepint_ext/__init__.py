@@ -13,11 +13,11 @@ import os
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import importlib  # noqa: E402
-from types import ModuleType  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from xdeepint_ext._keras_guard import require_keras_2  # noqa: E402
+from xdeepint_ext._keras_guard import require_keras_2
 
 require_keras_2()
 

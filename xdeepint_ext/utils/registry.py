@@ -33,12 +33,9 @@ def register(obj: _T) -> _T:
       TypeError: If `obj` is neither a class nor a function, or is a class without ``get_config``.
       ValueError: If `obj` is not at the top level of its module, or if Keras already has another class of this name.
 
-    >>> @register
-    ... class Scale(tf.keras.layers.Layer):
-    ...     def call(self, inputs):
-    ...         return 2.0 * inputs
-    >>> tf.keras.utils.get_registered_name(Scale)
-    'xdeepint_ext>Scale'
+    >>> from xdeepint_ext.layers import PIN  # a class with @register above it
+    >>> tf.keras.utils.get_registered_name(PIN)
+    'xdeepint_ext>PIN'
     """
     if not (inspect.isclass(obj) or inspect.isfunction(obj)):
         raise TypeError(f"register expects a class or a function, got {obj!r} of type {type(obj).__name__}")
