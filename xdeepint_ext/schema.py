@@ -138,9 +138,10 @@ class Feature:
             *(("role", role, ROLES) for role in self.roles),
         ):
             demand(value in choices, f"{argument} must be one of {choices}, got {value!r}")
-        for argument in ("width", "max_length", "dimension", "num_values", "num_bins"):
+        for argument, least in (("width", 1), ("max_length", 1), ("dimension", 1), ("num_values", 0), ("num_bins", 1)):
             value = getattr(self, argument)
-            demand(value is None or (isinstance(value, int) and value > 0), f"{argument} must be > 0, got {value!r}")
+            whole = isinstance(value, int) and value >= least
+            demand(value is None or whole, f"{argument} must be a whole number >= {least}, got {value!r}")
         demand(self.num_oov_buckets >= 1, f"num_oov_buckets must be >= 1, got {self.num_oov_buckets} (or oov='zero')")
         demand(self.min_count >= 1, f"min_count must be >= 1, got {self.min_count}")
         if not self.is_input:
@@ -291,7 +292,17 @@ class Schema:
             if not feature.is_ids:
                 continue
             first = shared.setdefault(feature.table_name, feature)
-            keys = ("width", "trainable", "lookup", "num_values", "oov", "num_oov_buckets", "dtype", "missing", "min_count")
+            keys = (
+                "width",
+                "trainable",
+                "lookup",
+                "num_values",
+                "oov",
+                "num_oov_buckets",
+                "dtype",
+                "missing",
+                "min_count",
+            )
             keys += ("binning", "boundaries", "num_bins")
             for key in keys:
                 if getattr(first, key) != getattr(feature, key):

@@ -62,9 +62,7 @@ def features_of(proto: Any, overlay: Mapping[str, Any]) -> list[Feature]:
         inherited = options.get(name) or {"name": name, "dtype": options.get(source, {}).get("dtype")}
         options[name] = {**inherited, **change}
         weights.add(change.get("weights"))
-    return [
-        _feature(o) for name, o in options.items() if o.get("kind") != "ignore" and name not in weights
-    ]
+    return [_feature(o) for name, o in options.items() if o.get("kind") != "ignore" and name not in weights]
 
 
 def _feature(options: Mapping[str, Any]) -> Feature:

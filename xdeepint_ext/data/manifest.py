@@ -91,7 +91,9 @@ class Manifest:
         """
         file = os.path.join(data_dir, FILE_NAME)
         if not os.path.exists(file):
-            raise DataError(f"{data_dir} is not a prepared data directory: no {FILE_NAME}. Run xdeepint_ext.data.prepare")
+            raise DataError(
+                f"{data_dir} is not a prepared data directory: no {FILE_NAME}. Run xdeepint_ext.data.prepare"
+            )
         with open(file, encoding="utf-8") as stream:
             try:
                 content = json.load(stream)

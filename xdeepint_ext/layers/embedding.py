@@ -110,7 +110,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         shapes = {f"table_{width}": width for width, _ in groups if width != self.width}
         shapes |= {f.name: f.dimension for f in self.schema.inputs if f.kind == "vector"}
         for name, length in shapes.items():
-            kernel = self.add_weight(name=f"projection_{name}", shape=(length, self.width), initializer="glorot_uniform")
+            kernel = self.add_weight(
+                name=f"projection_{name}", shape=(length, self.width), initializer="glorot_uniform"
+            )
             self._projections[name] = tag(kernel, "interaction")
         super().build(input_shape)
 
@@ -120,8 +122,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         check_inputs(self.schema, features, "FeatureEmbedding")
         features = {
-            name: tf.reshape(features[name], (-1, spec.shape[1]))
-            for name, spec in input_signature(self.schema).items()
+            name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in input_signature(self.schema).items()
         }
         rows: dict[str, tf.Tensor] = {}
         for ((width, _), table), lookup in zip(self.tables.items(), self._lookups, strict=True):
@@ -211,8 +212,10 @@ class _Lookup:
         self.offsets = np.repeat([starts[f.table_name] for f in features], lengths).astype(np.int64)
         self.sizes = np.repeat([tables[f.table_name].rows for f in features], lengths).astype(np.int64)
         self.slot_names = np.repeat([feature.name for feature in features], lengths)
-        self.is_whole_matrix = features == list(schema.inputs) and all(n == 1 for n in lengths) and not any(
-            feature.weights for feature in features
+        self.is_whole_matrix = (
+            features == list(schema.inputs)
+            and all(n == 1 for n in lengths)
+            and not any(feature.weights for feature in features)
         )
 
     def checked(self, ids: tf.Tensor) -> tf.Tensor:

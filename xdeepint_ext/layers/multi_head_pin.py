@@ -48,7 +48,9 @@ class MultiHeadPIN(tf.keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not heads or head_width < 1:
-            raise ValueError(f"MultiHeadPIN: heads must not be empty and head_width > 0; got {len(heads)}, {head_width}")
+            raise ValueError(
+                f"MultiHeadPIN: heads must not be empty and head_width > 0; got {len(heads)}, {head_width}"
+            )
         self.heads = [dict(head) for head in heads]
         self.head_width = head_width
         self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)

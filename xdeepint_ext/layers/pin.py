@@ -75,7 +75,9 @@ class PIN(tf.keras.layers.Layer):
         self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
         self._rates = [float(dropout)] * num_layers if isinstance(dropout, int | float) else [float(r) for r in dropout]
         if len(self._rates) != num_layers or not all(0.0 <= rate < 1.0 for rate in self._rates):
-            raise ValueError(f"PIN: dropout must be a rate in [0, 1), or one for each of the {num_layers} layers; got {dropout}")
+            raise ValueError(
+                f"PIN: dropout must be a rate in [0, 1), or one for each of the {num_layers} layers; got {dropout}"
+            )
 
     def build(self, input_shape: Any) -> None:
         fields, _ = check_field_matrix(input_shape, self.num_subspaces, "PIN")
@@ -128,4 +130,8 @@ class PIN(tf.keras.layers.Layer):
 
 def _fresh(initializer: Any) -> Any:
     """A copy of an initializer: one instance with a seed would give every layer the same weights."""
-    return initializer.__class__.from_config(initializer.get_config()) if hasattr(initializer, "get_config") else initializer
+    return (
+        initializer.__class__.from_config(initializer.get_config())
+        if hasattr(initializer, "get_config")
+        else initializer
+    )

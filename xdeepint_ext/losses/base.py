@@ -38,9 +38,7 @@ class RankingLoss(tf.keras.losses.Loss):
     def __init__(self, reduction: str = "auto", name: str | None = None) -> None:
         super().__init__(reduction=reduction, name=name)
 
-    def units(
-        self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss of every unit and whether it is valid."""
         raise NotImplementedError
 

@@ -34,9 +34,7 @@ class LogLoss(RankingLoss):
     def __init__(self, reduction: str = "auto", name: str = "log_loss") -> None:
         super().__init__(reduction=reduction, name=name)
 
-    def units(
-        self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         valid = tf.logical_not(labels < 0)
         labels, logits = (tf.where(valid, x, tf.zeros_like(x)) for x in (labels, logits))
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), valid

@@ -11,7 +11,7 @@ from xdeepint_ext.losses import LogLoss, RankingLoss
 from xdeepint_ext.losses.base import MEAN_REDUCTIONS
 
 
-class Objective(tf.Module):
+class Objective:
     """What a `RankingModel` optimises and reports.
 
     Args:
@@ -25,22 +25,18 @@ class Objective(tf.Module):
     """
 
     def __init__(self, tasks: Sequence[str], loss: Any, metrics: Any, loss_weights: Mapping[str, float] | None) -> None:
-        super().__init__()
         self.tasks = tuple(tasks)
         losses = self._by_task("loss", loss if loss is not None else LogLoss())
         self.losses = {task: tf.keras.losses.get(losses[task]) for task in self.tasks}
         self.weights = {task: 1.0 for task in self.tasks} | dict(loss_weights or {})
         self._check("loss_weights", self.weights)
-        self.loss_means = {task: tf.keras.metrics.Mean(self._name(task, "loss")) for task in self.tasks}
+        self.loss_means = {task: tf.keras.metrics.Mean(self._named(task, "loss")) for task in self.tasks}
         given = self._by_task("metrics", metrics if metrics is not None else [], missing=[])
-        shared = not isinstance(metrics, Mapping) and len(self.tasks) > 1
+        prefixes = {task: f"{task}_" if len(self.tasks) > 1 else "" for task in self.tasks}
         self.task_metrics = {
-            task: [_metric(metric, copy=shared) for metric in _listed(given[task])] for task in self.tasks
+            task: [_metric(metric, prefixes[task]) for metric in _listed(given[task])] for task in self.tasks
         }
         if len(self.tasks) > 1:
-            for task, found in self.task_metrics.items():
-                for metric in found:
-                    metric._name = f"{task}_{metric.name}"
             self.total = tf.keras.metrics.Mean("loss")
 
     @property
@@ -126,7 +122,7 @@ class Objective(tf.Module):
             raise ValueError(f"{what} lack task {task!r}; got {sorted(value)}")
         return value[task]
 
-    def _name(self, task: str, name: str) -> str:
+    def _named(self, task: str, name: str) -> str:
         return f"{task}_{name}" if len(self.tasks) > 1 else name
 
 
@@ -149,11 +145,12 @@ def _without_missing(labels: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor | 
     return tf.where(missing, tf.zeros_like(labels), labels), tf.where(missing, tf.zeros_like(labels), weights)
 
 
-def _metric(metric: Any, copy: bool) -> tf.keras.metrics.Metric:
+def _metric(metric: Any, prefix: str) -> tf.keras.metrics.Metric:
+    """The metric itself, or with a prefix a copy of that name: several tasks cannot share one."""
     metric = tf.keras.metrics.get(metric) if isinstance(metric, str) else metric
     if not isinstance(metric, tf.keras.metrics.Metric):
         raise ValueError(f"metrics must be tf.keras.metrics.Metric objects or their names, got {metric!r}")
-    return metric.__class__.from_config(metric.get_config()) if copy else metric
+    return metric.__class__.from_config({**metric.get_config(), "name": prefix + metric.name}) if prefix else metric
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,0 +1,6 @@
+"""Models: one paper a file, each a `RankingModel`."""
+
+from xdeepint_ext.models.ranking_model import RankingModel
+from xdeepint_ext.models.xdeepint import XDeepInt
+
+__all__ = ["RankingModel", "XDeepInt"]
