@@ -1,9 +1,9 @@
 """Building blocks: field embedding, polynomial interaction, heads."""
 
 from xdeepint_ext.layers.embedding import FeatureEmbedding
-from xdeepint_ext.layers.head import FieldLinearHead
+from xdeepint_ext.layers.head import FieldLinearHead, SumHead
 from xdeepint_ext.layers.mlp import MLP
 from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 
-__all__ = ["MLP", "PIN", "FeatureEmbedding", "FieldLinearHead", "MultiHeadPIN"]
+__all__ = ["MLP", "PIN", "FeatureEmbedding", "FieldLinearHead", "MultiHeadPIN", "SumHead"]

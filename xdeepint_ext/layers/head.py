@@ -1,4 +1,4 @@
-"""The output layer of xDeepInt and DynInt."""
+"""Output layers: field matrix -> logits."""
 
 from __future__ import annotations
 
@@ -72,3 +72,35 @@ class FieldLinearHead(tf.keras.layers.Layer):
             "kernel_initializer": tf.keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+@register
+class SumHead(tf.keras.layers.Layer):
+    """A logit from rows that are weights already: `sum_{f,k} X[f, k] + b`. Computes in float32 under mixed precision.
+
+    Weights:
+      bias: (1,), optimizer group `interaction`.
+
+    Call arguments:
+      inputs: (B, F, K).
+
+    Returns:
+      Logits (B, 1).
+
+    Example:
+      >>> float(SumHead()(tf.ones((1, 3, 1)))[0, 0])
+      3.0
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**full_precision(kwargs))
+
+    def build(self, input_shape: Any) -> None:
+        self.bias = tag(self.add_weight(name="bias", shape=(1,), initializer="zeros"), "interaction")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(inputs, axis=[1, 2])[:, tf.newaxis] + self.bias
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        return tf.TensorShape([tf.TensorShape(input_shape)[0], 1])

@@ -39,7 +39,7 @@ class RankingModel(tf.keras.Model):
       >>> from xdeepint_ext.schema import Feature, Schema
       >>> model = RankingModel(Schema([Feature("user", num_values=9), Feature("click", "numeric", "label")]), width=4)
       >>> [weight.name for weight in model.weights]
-      ['feature_embedding/table:0', 'head/kernel:0', 'head/bias:0']
+      ['ranking_model/feature_embedding/table:0', 'ranking_model/head_click/kernel:0', 'ranking_model/head_click/bias:0']
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RankingModel(tf.keras.Model):
         self.width = width
         self.embedding_initializer = tf.keras.initializers.get(embedding_initializer)
         self.embedding = self.make_embedding(width)
-        self.heads = {task: FieldLinearHead(name=f"head_{task}" if self.tasks[1:] else "head") for task in self.tasks}
+        self.heads = self.make_heads()
         self.jit_trunk = False
         self._jitted_trunk = None
         self._building = False
@@ -67,8 +67,12 @@ class RankingModel(tf.keras.Model):
         return self.schema.tasks or ("label",)
 
     def make_embedding(self, width: int, **kwargs: Any) -> FeatureEmbedding:
-        """A `FeatureEmbedding` of this model's schema."""
-        return FeatureEmbedding(self.schema, width, initializer=self.embedding_initializer, **kwargs)
+        """A `FeatureEmbedding` of this model's schema; keywords override its arguments."""
+        return FeatureEmbedding(self.schema, width, **{"initializer": self.embedding_initializer, **kwargs})
+
+    def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
+        """The output layer of each task."""
+        return {task: FieldLinearHead(name=f"head_{task}") for task in self.tasks}
 
     def embed(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Features -> field matrix (B, F, K)."""
