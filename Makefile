@@ -65,7 +65,7 @@ test-wheel: wheel .venv-wheel/$(READY) ## run the default tests against the inst
 	.venv-wheel/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	cp -r tests $(wildcard examples) pyproject.toml "$$folder" && cd "$$folder" && \
-	XDEEPINT_DATA="$${XDEEPINT_DATA:-$(abspath ../shared/data)}" \
+	XDEEPINT_DATA="$(abspath $(or $(XDEEPINT_DATA),../shared/data))" \
 	$(CURDIR)/.venv-wheel/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 lint: install ## check style and format
