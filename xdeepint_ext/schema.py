@@ -2,8 +2,8 @@
 
 A `Schema` is the one description that reading, preprocessing, models and serving share. On disk it is the
 `tensorflow_metadata.proto.v0.schema_pb2.Schema` that TFDV and TFX write: roles and kinds are plain annotation tags
-(`label`, `user`, `sequence` ...), and what else a feature needs is one tag `xdeepint:{...}` with a JSON object. A user whose
-schema has no such tags adds them with a small overlay file, `roles.yaml`, and leaves his schema as it is.
+(`label`, `user`, `sequence` ...), and what else a feature needs is one tag `xdeepint:{...}` with a JSON object. A user
+whose schema has no such tags adds them with a small overlay file, `roles.yaml`, and leaves his schema as it is.
 
 The module needs no TensorFlow.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -48,8 +49,8 @@ class Feature:
       kind: `categorical` (one id), `multi` (several ids, optionally weighted), `sequence` (ordered ids, oldest first),
         `numeric` (one float, scaled; or an id, with `binning`), `vector` (`dimension` floats, projected).
       role: one role or several, of `user`, `item`, `context` (model inputs) and `label`, `weight`, `group`, `item_id`,
-        `stage`, `teacher` (for losses, metrics and lists). Without a role a feature is a model input. One with only roles of
-        the second kind is none.
+        `stage`, `teacher` (for losses, metrics and lists). Without a role a feature is a model input. One with only
+        roles of the second kind is none.
       table: name of its embedding table; features that name the same table share it. Default: the feature's own name.
       width: embedding width; None = the model's. Another width is projected to the model's.
       combiner: how several ids become one row: `mean`, `sum`, `sqrtn`, `max`; `concat` = one row per position.
@@ -63,14 +64,15 @@ class Feature:
         already 0 .. num_values - 1).
       num_values: size of the vocabulary, number of hash buckets, or of identity values. `data.prepare` fills it in.
       min_count: values seen less often in training are left out of the vocabulary (authors: 20).
-      oov: `buckets`: values outside the vocabulary go to `num_oov_buckets` hashed, trainable ids; `zero`: to id 0, the zero
-        vector (the authors' behaviour).
+      oov: `buckets`: values outside the vocabulary go to `num_oov_buckets` hashed, trainable ids; `zero`: to id 0, the
+        zero vector (the authors' behaviour).
       num_oov_buckets: see `oov`.
       binning: turns a numeric value into an id: `quantile` (`num_bins` bins; `data.prepare` finds the boundaries),
         `boundaries` (as given), `log_square` (floor(ln(x^2 + 1)), 64 bins; the authors' code).
       num_bins: bins of `quantile`.
       boundaries: inner boundaries, ascending; a value equal to a boundary belongs to the bin above it.
-      scaling: of a numeric that stays a number: `standard` ((x - mean) / deviation), `log` (sign(x) ln(1 + |x|)), `none`.
+      scaling: of a numeric that stays a number: `standard` ((x - mean) / deviation), `log` (sign(x) ln(1 + |x|)),
+        `none`.
       mean, deviation: for `standard`. `data.prepare` fills them in.
       missing: `zero` (id 0 or 0.0; the authors' choice) or `bucket` (an id of its own; for features that become ids).
       required: False = records may lack the column (then the value is missing, as above).
@@ -156,7 +158,7 @@ class Feature:
         demand(self.kind not in ("numeric", "vector") or self.dtype != "string", "numbers cannot be strings")
         demand(self.lookup != "identity" or self.dtype == "int", "lookup 'identity' needs dtype 'int'")
         bounds = self.boundaries or ()
-        demand(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "boundaries must ascend strictly")
+        demand(all(a < b for a, b in itertools.pairwise(bounds)), "boundaries must ascend strictly")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -307,8 +309,8 @@ class Schema:
             for key in keys:
                 if getattr(first, key) != getattr(feature, key):
                     raise SchemaError(
-                        f"features {first.name!r} and {feature.name!r} share table {feature.table_name!r} but differ in "
-                        f"{key}: {getattr(first, key)!r} and {getattr(feature, key)!r}"
+                        f"features {first.name!r} and {feature.name!r} share table {feature.table_name!r} but differ "
+                        f"in {key}: {getattr(first, key)!r} and {getattr(feature, key)!r}"
                     )
 
     def __iter__(self) -> Iterator[Feature]:
@@ -445,8 +447,8 @@ class Schema:
 
         Args:
           proto: the schema.
-          overlay: column name -> role, or -> arguments of `Feature`. A name with a `source` is a new feature of that column.
-            `kind: ignore` leaves a column out.
+          overlay: column name -> role, or -> arguments of `Feature`. A name with a `source` is a new feature of that
+            column. `kind: ignore` leaves a column out.
 
         Raises:
           SchemaError: a tag or the overlay makes no sense, or the overlay names a column that is not there.

@@ -85,12 +85,12 @@ def repair(file: str, records: int, parse: Parse, directory: str) -> tuple[str, 
 def name_damage(dataset: tf.data.Dataset, files: Sequence[tuple[str, int]], parse: Parse) -> tf.data.Dataset:
     """The dataset, whose iteration from Python explains a reading error: a `DataError` that names file and record.
 
-    Records carry no name of their own on the way, which would cost more than reading them; the files are searched when an
-    error has come.
+    Records carry no name of their own on the way, which would cost more than reading them; the files are searched when
+    an error has come.
     """
     kind = type(dataset)
 
-    def __iter__(self: Any) -> Any:  # noqa: N807
+    def __iter__(self: Any) -> Any:
         iterator = kind.__iter__(self)
         iterator.__class__ = _naming(type(iterator), files, parse)
         return iterator
@@ -100,7 +100,7 @@ def name_damage(dataset: tf.data.Dataset, files: Sequence[tuple[str, int]], pars
 
 
 def _naming(kind: type, files: Sequence[tuple[str, int]], parse: Parse) -> type:
-    def __next__(self: Any) -> Any:  # noqa: N807
+    def __next__(self: Any) -> Any:
         try:
             return kind.__next__(self)
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:

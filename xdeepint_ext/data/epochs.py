@@ -47,9 +47,9 @@ def permutation(size: Any, *keys: Any) -> tf.Tensor:
 def shuffled_batches(
     records: tf.data.Dataset, batch_size: int, buffer: int, keys: tuple[Any, ...], drop_remainder: bool
 ) -> tf.data.Dataset:
-    """Batches of records, shuffled inside windows of about `buffer` records (a whole number of batches); the keys fix the order.
+    """Batches of records, shuffled inside windows of about `buffer` records (a whole number of batches).
 
-    `tf.data`'s own shuffle depends on the global seed too, and costs more for each record.
+    The keys alone fix the order. `tf.data`'s own shuffle depends on the global seed too, and costs more for each record.
     """
     window = max(buffer // batch_size, 1) * batch_size
 

@@ -33,21 +33,23 @@ def from_pandas(
 ) -> tuple[Schema, tf.data.Dataset]:
     """Guesses a schema from a frame's columns and gives batches of (features, labels).
 
-    Text, boolean and categorical columns, and whole-number columns of at most 1,000 distinct values, become categorical ids;
-    other numbers become standard-scaled floats; columns of lists or tuples become `multi`. What the guess gets wrong, say in
-    `features`.
+    Text, boolean and categorical columns, and whole-number columns of at most 1,000 distinct values, become
+    categorical ids; other numbers become standard-scaled floats; columns of lists or tuples become `multi`. What the
+    guess gets wrong, say in `features`.
 
     Args:
       frame: one row an example.
       label: the label's column, 0 or 1; several = several tasks.
       batch_size: rows of a batch.
       features: `Feature` objects that replace the guess for their columns.
-      shuffle, epochs, seed: see `data.read`.
+      shuffle: see `data.read`.
+      epochs: see `data.read`.
+      seed: see `data.read`.
       min_count: values that occur less often share the out-of-vocabulary id.
 
     Returns:
-      (schema, dataset). The schema is complete: a model can be made of it. The dataset's `preprocessor` is the `Preprocessor`
-      that made the ids, for `serving.export`.
+      (schema, dataset). The schema is complete: a model can be made of it. The dataset's `preprocessor` is the
+      `Preprocessor` that made the ids, for `serving.export`.
 
     Raises:
       DataError: the frame is empty, lacks a column, or a label is neither 0 nor 1.

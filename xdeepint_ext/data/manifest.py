@@ -1,4 +1,4 @@
-"""`Manifest`: what a prepared data directory holds, and the fingerprints that tie ids, checkpoints and exports together."""
+"""`Manifest`: what a prepared data directory holds, and the fingerprints that tie ids, checkpoints and exports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Manifest:
       tables: embedding table -> {"offset", "rows", "fingerprint"} (of its vocabulary; "" where it has none).
       schema: `Schema.fingerprint()`.
       compression: "" or "GZIP".
-      packed: None for raw records; for materialised ones {"ids": length, "floats": length, "preprocessor": fingerprint}.
+      packed: None for raw records; for materialised ones {"ids": length, "floats": length, "preprocessor":
+        fingerprint}.
       notes: what else is worth knowing: rows skipped and why, the best reachable AUC of synthetic data ...
 
     Example:

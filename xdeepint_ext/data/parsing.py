@@ -32,8 +32,8 @@ def raw_columns(schema: Schema, training: bool = True) -> dict[str, Feature]:
         for key in ("dtype", "required"):
             if getattr(known, key) != getattr(feature, key):
                 raise SchemaError(
-                    f"features {known.name!r} and {feature.name!r} are made of column {feature.raw_name!r} but differ in "
-                    f"{key}: {getattr(known, key)!r} and {getattr(feature, key)!r}"
+                    f"features {known.name!r} and {feature.name!r} are made of column {feature.raw_name!r} but differ "
+                    f"in {key}: {getattr(known, key)!r} and {getattr(feature, key)!r}"
                 )
         if feature.weights:
             columns[feature.weights] = Feature(
@@ -57,9 +57,9 @@ def raw_feature_spec(schema: Schema, training: bool = True) -> dict[str, Any]:
 
 
 def raw_signature(schema: Schema) -> dict[str, tf.TensorSpec]:
-    """Names, shapes and types of the raw tensors that serving takes: (B,), (B, None) for several values, (B, n) for vectors.
+    """Names, shapes and types of the raw tensors that serving takes.
 
-    Rows of several values are padded with the column's missing value: "", the lowest int64, NaN.
+    One value is (B,), several are (B, None), a vector is (B, n). Rows of several values are padded with the column's missing value: "", the lowest int64, NaN.
     """
     specs = {}
     for name, feature in raw_columns(schema, training=False).items():

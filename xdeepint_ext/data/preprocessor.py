@@ -17,21 +17,23 @@ from xdeepint_ext.schema import LOG_SQUARE_BINS, Feature, Schema
 class Preprocessor(tf.Module):
     """Looks up, hashes, bins and scales raw columns as the schema says; the same object trains and serves.
 
-    Ids: 0 = padding or missing; then the out-of-vocabulary buckets 1 .. num_oov; then the vocabulary in the order of its file,
-    hash buckets, identity values or bins; then, with `missing="bucket"`, the missing value. Anything callable with the same
-    dicts can stand in its place.
+    Ids: 0 = padding or missing; then the out-of-vocabulary buckets 1 .. num_oov; then the vocabulary in the order of
+      its file,
+    hash buckets, identity values or bins; then, with `missing="bucket"`, the missing value. Anything callable with the
+    same dicts can stand in its place.
 
     Args:
       schema: a complete `Schema` (as `data.prepare` leaves it).
       vocabulary_dir: directory of the vocabulary files, one value a line; None where no feature uses one.
 
     Call arguments:
-      raw: raw column -> tensor; one value (B,) or (B, 1), several values ragged or (B, n) padded with the column's missing
-        value ("", the lowest int64, NaN), vectors (B, n). Columns of side inputs may be absent.
+      raw: raw column -> tensor; one value (B,) or (B, 1), several values ragged or (B, n) padded with the column's
+        missing value ("", the lowest int64, NaN), vectors (B, n). Columns of side inputs may be absent.
 
     Returns:
-      The model's inputs, `input_signature(schema)`, plus `group_ids`, `item_ids`, `stages` (int64, (B,)) and `teacher` (float32,
-      (B,)) where the schema has such a role and the column is there. Strings of side inputs become 63-bit fingerprints.
+      The model's inputs, `input_signature(schema)`, plus `group_ids`, `item_ids`, `stages` (int64, (B,)) and `teacher`
+      (float32, (B,)) where the schema has such a role and the column is there. Strings of side inputs become 63-bit
+      fingerprints.
 
     Raises:
       DataError: a vocabulary file is missing or has another length than the schema says.

@@ -56,9 +56,11 @@ def read(
       deterministic: False lets parallel steps overtake each other: faster where they are uneven, order no longer fixed.
       seed: of the order.
       start_step: batches taken before (all epochs together): reading goes on behind them. They are not parsed.
-      input_context: of `tf.distribute`: worker i of n reads every n-th file, or every n-th record where files are fewer.
-      max_bad_records: damaged or unfit records that may be skipped; above it, and by default, they are an error. To find them
-        costs one more pass over the split at the start. Those skipped are logged and counted in the dataset's `skipped`.
+      input_context: of `tf.distribute`: worker i of n reads every n-th file, or every n-th record where files are
+        fewer.
+      max_bad_records: damaged or unfit records that may be skipped; above it, and by default, they are an error. To
+        find them costs one more pass over the split at the start. Those skipped are logged and counted in the
+        dataset's `skipped`.
       schema: instead of the directory's: another choice of features of the same columns (raw records only).
       preprocessor: instead of `Preprocessor(schema, data_dir/vocabulary)`; raw records only.
       cache: keep the preprocessed split in memory; it is then shuffled as a whole.
@@ -67,9 +69,9 @@ def read(
       parallelism: batches parsed at a time and files read at a time; default: the number of cores.
 
     Returns:
-      A dataset of (features, labels) or (features, labels, weights), with the attributes `steps_per_epoch`, `records` and
-      `skipped`. Features: see `Preprocessor`. Labels: float32 (B, 1), a dict of it by task for several labels, -1 where one is
-      missing. Weights: float32 (B,).
+      A dataset of (features, labels) or (features, labels, weights), with the attributes `steps_per_epoch`, `records`
+      and `skipped`. Features: see `Preprocessor`. Labels: float32 (B, 1), a dict of it by task for several labels, -1
+      where one is missing. Weights: float32 (B,).
 
     Raises:
       DataError: the directory, split, schema and records do not fit together, or a file is damaged; names the file, and
@@ -233,7 +235,7 @@ def _parser(
 
 
 def _check_columns(file: str, data_dir: str, manifest: Manifest, schema: Schema | None) -> None:
-    """Compares the first record's columns with the schema's: a misspelt optional column would read as always missing."""
+    """Compares the first record's columns with the schema's: a misspelt optional one would read as missing."""
     if manifest.packed is not None:
         return
     schema = schema or Schema.load(data_dir)
@@ -245,7 +247,7 @@ def _check_columns(file: str, data_dir: str, manifest: Manifest, schema: Schema 
     for record in serialized.numpy():
         try:
             example = tf.train.Example.FromString(record)
-        except Exception:  # noqa: BLE001 - protobuf's error type differs between its implementations
+        except Exception:
             return
         for name, value in example.features.feature.items():
             present.setdefault(name, value.WhichOneof("kind") or "")

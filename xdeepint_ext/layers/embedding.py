@@ -1,4 +1,4 @@
-"""`FeatureEmbedding`: every kind of feature becomes rows of the (B, F, K) field matrix, with one gather per table width."""
+"""`FeatureEmbedding`: every kind of feature becomes rows of the (B, F, K) field matrix, one gather per table width."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from xdeepint_ext.utils.variables import tag
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Ids and floats -> the field matrix: an id's row is `V[id]`, a number's `x v_f`, a vector's `x P_f`.
 
-    All tables of one width live in one variable, table after table; id 0 (padding or missing) of every table is row 0 and
-    always gives the zero vector, in forward and backward pass. A feature with several ids is pooled over the valid ones by its
-    `combiner`, weighted where it has weights; with nothing valid its row is 0. A table of another width than the model's is
-    projected to it without bias.
+    All tables of one width live in one variable, table after table; id 0 (padding or missing) of every table is row 0
+    and always gives the zero vector, in forward and backward pass. A feature with several ids is pooled over the valid
+    ones by its `combiner`, weighted where it has weights; with nothing valid its row is 0. A table of another width
+    than the model's is projected to it without bias.
 
     Args:
       schema: a `Schema` (or its JSON text) whose tables' sizes are known.
       width: K, the paper's 16.
       initializer: of tables, number vectors and projections. Default: truncated normal of deviation 1 / sqrt(width),
         the default of TensorFlow 1's embedding columns, which the authors use.
-      validate_ids: check that every id is inside its table, as an id beyond it would read another feature's rows. Left out
-        under XLA, which has no assertions.
+      validate_ids: check that every id is inside its table, as an id beyond it would read another feature's rows. Left
+        out under XLA, which has no assertions.
 
     Weights:
-      table: the variable of the tables of the model's width, (1 + sum of (num_ids - 1), K), optimizer group `embedding`;
-        `tables` maps (width, trainable) to each variable. A table's place in it: `Schema.tables`.
+      table: the variable of the tables of the model's width, (1 + sum of (num_ids - 1), K), optimizer group
+        `embedding`; `tables` maps (width, trainable) to each variable. A table's place in it: `Schema.tables`.
       numeric_kernel: (number of plain numeric features, K), group `embedding`.
 
     Call arguments:

@@ -24,14 +24,14 @@ class PIN(tf.keras.layers.Layer):
       num_subspaces: h, must divide K. Paper's grid: 1, 2, 4, 8, 16.
       activation: a, applied to the aggregated map before the "+ 1". None = linear, the paper's choice.
       dropout: rate, or one rate per layer, on `X_0` before the aggregation, in training only. Authors: none.
-      residual: False drops the "+ 1" (`X_l = X_{l-1} * (W_{l-1} X_0)`) and returns X_0 .. X_L concatenated along the fields,
-        each re-arranged on its own. Only in the authors' code, where h > 1 mixes layers and sub-spaces.
+      residual: False drops the "+ 1" (`X_l = X_{l-1} * (W_{l-1} X_0)`) and returns X_0 .. X_L concatenated along the
+        fields, each re-arranged on its own. Only in the authors' code, where h > 1 mixes layers and sub-spaces.
       kernel_initializer: of W. Authors: Glorot uniform.
       kernel_regularizer: of W, added to the loss. The authors pass l2(1.0), which their code never adds.
 
     Weights:
-      kernels: list of L variables of shape (m, m) in the optimizer group `interaction`; `W[i, j]` multiplies row j, rows are
-        sub-space-major (row `b * F + f` = block b of field f).
+      kernels: list of L variables of shape (m, m) in the optimizer group `interaction`; `W[i, j]` multiplies row j,
+        rows are sub-space-major (row `b * F + f` = block b of field f).
 
     Call arguments:
       inputs: (B, F, K), F and K static.
@@ -47,7 +47,8 @@ class PIN(tf.keras.layers.Layer):
       >>> PIN(num_layers=2, num_subspaces=4)(tf.ones((8, 10, 16))).shape
       TensorShape([8, 10, 16])
 
-    Source: xDeepInt (arXiv 2301.01089) §3.2-3.4, equations 3-6 and 10; `residual=False` and `dropout`: the authors' code.
+    Source: xDeepInt (arXiv 2301.01089) §3.2-3.4, equations 3-6 and 10; `residual=False` and `dropout`: the authors'
+      code.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Sub-space crossing: views of a (B, F, K) field matrix as rows that a dense product over fields can mix.
 
-`K` columns are cut into `h` contiguous blocks of `s = K / h`, and the blocks are stacked sub-space-major along the fields, so
-that row `b * F + f` of the m = F * h rows is block b of field f. Source: xDeepInt §3.2, equations 4-6.
+`K` columns are cut into `h` contiguous blocks of `s = K / h`, and the blocks are stacked sub-space-major along the
+fields, so that row `b * F + f` of the m = F * h rows is block b of field f. Source: xDeepInt §3.2, equations 4-6.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def split_subspaces(x: tf.Tensor, num_subspaces: int) -> tf.Tensor:
-    """(B, F, K) -> (B, s, m): the stacked rows as the last axis, where a product over rows is one plain matrix product."""
+    """(B, F, K) -> (B, s, m): the stacked rows as the last axis, so that a product over them is one matrix product."""
     _, fields, width = x.shape
     columns = width // num_subspaces
     x = tf.reshape(x, (-1, fields, num_subspaces, columns))

@@ -20,9 +20,9 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 class RankingLoss(tf.keras.losses.Loss):
     """Base of the losses: a subclass gives the loss of every unit (an example, or a list) and which units are valid.
 
-    `y_true` may be a dict {"label": ..., side input: ...}. A label below 0 is padding or missing: it adds nothing to the sum
-    or to the mean's denominator. The mean divides by the number of valid units, not by the sum of the weights, as Keras does;
-    with no valid unit it is 0. Half-precision input is computed in float32.
+    `y_true` may be a dict {"label": ..., side input: ...}. A label below 0 is padding or missing: it adds nothing to
+    the sum or to the mean's denominator. The mean divides by the number of valid units, not by the sum of the weights,
+    as Keras does; with no valid unit it is 0. Half-precision input is computed in float32.
 
     Args:
       reduction: a `tf.keras.losses.Reduction`; "none" returns the units' losses, 0 where invalid.

@@ -1,4 +1,4 @@
-"""`RankingModel`: a schema-driven Keras model with optimizer groups, side inputs for losses and metrics, and several tasks."""
+"""`RankingModel`: a schema-driven Keras model with optimizer groups, side inputs, and several tasks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class RankingModel(tf.keras.Model):
       >>> from xdeepint_ext.schema import Feature, Schema
       >>> model = RankingModel(Schema([Feature("user", num_values=9), Feature("click", "numeric", "label")]), width=4)
       >>> [weight.name for weight in model.weights]
-      ['ranking_model/feature_embedding/table:0', 'ranking_model/head_click/kernel:0', 'ranking_model/head_click/bias:0']
+      ['ranking_model/feature_embedding/table:0', 'ranking_model/head_click/kernel:0',
+      'ranking_model/head_click/bias:0']
     """
 
     def __init__(
@@ -179,9 +180,11 @@ class RankingModel(tf.keras.Model):
         """Configures training.
 
         Args:
-          optimizer: an optimizer, or a dict group -> optimizer (groups: `embedding`, `interaction`, `default`). Default, our
+          optimizer: an optimizer, or a dict group -> optimizer (groups: `embedding`, `interaction`, `default`).
+            Default, our
             choice: Adam 1e-3, its row-wise lazy form for the tables.
-          loss: a loss, or a dict task -> loss. Default: `LogLoss`. A loss with `side_inputs` gets them from the features.
+          loss: a loss, or a dict task -> loss. Default: `LogLoss`. A loss with `side_inputs` gets them from the
+            features.
           metrics: a list, or a dict task -> list. They see logits, so give Keras's metrics `from_logits=True`. A metric
             with `side_inputs` gets them as keywords of `update_state`.
           loss_weights: task -> weight in the sum of the losses. Default: 1.
@@ -200,7 +203,7 @@ class RankingModel(tf.keras.Model):
         self._compile_options = kwargs
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> tf.Tensor:
-        """The tasks' weighted losses plus what layers added, so scaled that the replicas' losses sum to the global mean."""
+        """The tasks' weighted losses plus what layers added, scaled so that the replicas' sum to the global mean."""
         replicas = self.distribute_strategy.num_replicas_in_sync
         total = self.objective.loss(x, y, y_pred, sample_weight, replicas)
         added = [tf.cast(loss, total.dtype) for loss in self.losses]

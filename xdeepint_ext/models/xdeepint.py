@@ -21,16 +21,19 @@ class XDeepInt(RankingModel):
       schema: a `Schema`; see `RankingModel`.
       width: K. Paper: 16.
       num_layers: L. Paper: 1 .. 4 on validation; our default 3 is the best of its Table 2 on Avazu and iPinYou.
-      num_subspaces: h, must divide K. Paper: 1 .. 16 on validation; our default 4 is the best of its Table 3 on the same two.
+      num_subspaces: h, must divide K. Paper: 1 .. 16 on validation; our default 4 is the best of its Table 3 on the
+        same two.
       activation: of the aggregated map. Paper: linear.
       dropout: see `PIN`. Authors: none.
       residual: see `PIN`. Paper: True.
-      dnn_units: widths of a deep part on the same embeddings, whose logit is added ("xDeepInt+", Table 7: three layers). How the
-        two join is our reading.
+      dnn_units: widths of a deep part on the same embeddings, whose logit is added ("xDeepInt+", Table 7: three
+        layers). How the two join is our reading.
       dnn_dropout: its dropout.
-      heads, head_width: one mapping of `PIN` arguments per head, and its columns: `MultiHeadPIN` in place of one PIN (authors'
-        code only). num_layers, num_subspaces, activation, dropout and residual are then without effect.
-      kernel_initializer, kernel_regularizer: of the interaction kernels. Authors: Glorot uniform, none in effect.
+      heads: one mapping of `PIN` arguments per head: a `MultiHeadPIN` in place of the one PIN (authors' code only);
+        num_layers, num_subspaces, activation, dropout and residual are then without effect.
+      head_width: columns of a head; default: width.
+      kernel_initializer: of the interaction kernels. Authors: Glorot uniform.
+      kernel_regularizer: of the interaction kernels. Authors: none in effect.
       embedding_initializer: of the tables; see `FeatureEmbedding`.
       name: of the model.
 

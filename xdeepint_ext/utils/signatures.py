@@ -51,5 +51,3 @@ def check_inputs(schema: Schema, features: dict[str, tf.Tensor], where: str) -> 
         if dtype.is_integer != spec.dtype.is_integer or not (dtype.is_integer or dtype.is_floating):
             kind = "ids (int)" if spec.dtype.is_integer else "floats"
             raise ValueError(f"{where}: feature {name!r} must be {kind}, got {dtype.name}")
-
-

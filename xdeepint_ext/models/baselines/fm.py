@@ -15,7 +15,7 @@ from xdeepint_ext.utils.registry import register
 
 @register
 class FM(RankingModel):
-    """Factorisation machine: `logit = sum_f w[id_f] + b + sum_{f<g} <v_f, v_g>`, in O(F K) as half of (sum)^2 - sum of squares.
+    """Factorisation machine: `logit = sum_f w[id_f] + b + sum_{f<g} <v_f, v_g>`, in O(F K).
 
     With several tasks each has its own linear part; the factors are shared.
 
