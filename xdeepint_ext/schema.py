@@ -93,7 +93,7 @@ class Feature:
     combiner: str = "mean"
     max_length: int | None = None
     trainable: bool = True
-    dtype: str | None = None
+    dtype: str = ""
     source: str | None = None
     weights: str | None = None
     dimension: int | None = None
@@ -116,7 +116,7 @@ class Feature:
         object.__setattr__(self, "role", roles)
         if self.boundaries is not None:
             object.__setattr__(self, "boundaries", tuple(float(b) for b in self.boundaries))
-        if self.dtype is None:
+        if not self.dtype:
             numbers = self.kind in ("numeric", "vector") or {"label", "weight", "teacher"} & set(roles)
             object.__setattr__(self, "dtype", "float" if numbers else "string")
         self._check()

@@ -99,7 +99,7 @@ def name_damage(dataset: tf.data.Dataset, files: Sequence[tuple[str, int]], pars
     return dataset
 
 
-def _naming(kind: type, files: Sequence[tuple[str, int]], parse: Parse) -> type:
+def _naming(kind: Any, files: Sequence[tuple[str, int]], parse: Parse) -> type:
     def __next__(self: Any) -> Any:
         try:
             return kind.__next__(self)

@@ -49,7 +49,7 @@ def shuffled_batches(
 ) -> tf.data.Dataset:
     """Batches of records, shuffled inside windows of about `buffer` records (a whole number of batches).
 
-    The keys alone fix the order. `tf.data`'s own shuffle depends on the global seed too, and costs more for each record.
+    The keys alone fix the order. `tf.data`'s depends on the global seed too, and costs more for each record.
     """
     window = max(buffer // batch_size, 1) * batch_size
 

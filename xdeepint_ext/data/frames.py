@@ -68,7 +68,9 @@ def from_pandas(
     if lacking:
         raise DataError(f"the frame lacks the columns {lacking}; it has {list(frame.columns)}")
     guessed = [
-        given.pop(name, None) or _guess(name, frame[name], min_count) for name in frame.columns if name not in labels
+        given.pop(name) if name in given else _guess(name, frame[name], min_count)
+        for name in frame.columns
+        if name not in labels
     ]
     targets = [Feature(name, "numeric", "label") for name in labels]
     directory = tempfile.TemporaryDirectory(prefix="vocabulary-")
@@ -87,7 +89,7 @@ def from_pandas(
 
 
 def _guess(name: str, column: pd.Series, min_count: int) -> Feature:
-    options = {"required": not column.isna().any(), "min_count": min_count}
+    options: dict[str, Any] = {"required": not column.isna().any(), "min_count": min_count}
     first = next(iter(column.dropna()), None)
     if isinstance(first, list | tuple | np.ndarray):
         whole = all(isinstance(value, int | np.integer) for row in column.dropna() for value in row)
@@ -115,7 +117,7 @@ def _complete(schema: Schema, frame: pd.DataFrame, vocabulary_dir: str) -> Schem
             continue
         numbers = frame[feature.raw_name].astype("float64").dropna()
         if feature.binning == "quantile" and feature.boundaries is None:
-            inner = np.linspace(0, 1, feature.num_bins + 1)[1:-1]
+            inner = np.linspace(0, 1, (feature.num_bins or 1) + 1)[1:-1]
             changes[feature.name] = {"boundaries": tuple(np.unique(np.quantile(numbers, inner)).tolist())}
         elif not feature.is_ids and feature.scaling == "standard" and feature.mean is None:
             changes[feature.name] = {"mean": float(numbers.mean()), "deviation": float(numbers.std(ddof=0))}

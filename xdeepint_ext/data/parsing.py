@@ -50,7 +50,7 @@ def raw_feature_spec(schema: Schema, training: bool = True) -> dict[str, Any]:
         if feature.kind in ("multi", "sequence"):
             spec[name] = tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
         else:
-            shape = [feature.dimension] if feature.kind == "vector" else []
+            shape = [feature.length] if feature.kind == "vector" else []
             default = None if feature.required else tf.fill(shape, tf.constant(missing, dtype)).numpy()
             spec[name] = tf.io.FixedLenFeature(shape, dtype, default)
     return spec
@@ -59,11 +59,12 @@ def raw_feature_spec(schema: Schema, training: bool = True) -> dict[str, Any]:
 def raw_signature(schema: Schema) -> dict[str, tf.TensorSpec]:
     """Names, shapes and types of the raw tensors that serving takes.
 
-    One value is (B,), several are (B, None), a vector is (B, n). Rows of several values are padded with the column's missing value: "", the lowest int64, NaN.
+    One value is (B,), several are (B, None), a vector is (B, n). Rows of several values are padded with the column's
+    missing value: "", the lowest int64, NaN.
     """
     specs = {}
     for name, feature in raw_columns(schema, training=False).items():
-        shape = {"multi": (None, None), "sequence": (None, None), "vector": (None, feature.dimension)}
+        shape = {"multi": (None, None), "sequence": (None, None), "vector": (None, feature.length)}
         specs[name] = tf.TensorSpec(shape.get(feature.kind, (None,)), DTYPES[feature.dtype], name)
     return specs
 

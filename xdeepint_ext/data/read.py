@@ -93,8 +93,15 @@ def read(
         source = _repaired(source, parse, max_bad_records)
     if cache:
         everything = _read(source, parse, 4096, False, 1, True, 0, 0, False, 1, parallelism or os.cpu_count() or 1)
-        order = {"shuffle": shuffle, "epochs": epochs, "seed": seed, "start_step": start_step}
-        dataset = memory.batches(memory.collect(everything), batch_size, drop_remainder=drop_remainder, **order)
+        dataset = memory.batches(
+            memory.collect(everything),
+            batch_size,
+            shuffle=shuffle,
+            epochs=epochs,
+            seed=seed,
+            start_step=start_step,
+            drop_remainder=drop_remainder,
+        )
     else:
         if input_context is not None:
             batch_size, source = _share(source, batch_size, input_context)
@@ -280,15 +287,16 @@ def _share(source: _Source, batch_size: int, context: tf.distribute.InputContext
 
 def _repaired(source: _Source, parse: damage.Parse, max_bad_records: int) -> _Source:
     scratch = tempfile.TemporaryDirectory(prefix="xdeepint-repaired-")
-    files, skipped = [], []
+    files: list[tuple[str, int]] = []
+    skipped: list[damage.BadRecord] = []
     for file, records in source.counted_files:
         copy, kept, bad = damage.repair(file, records, parse, scratch.name)
         files += [(copy, kept)] if kept else []
         skipped += bad
-    lost = sum(1 + bad.lost for bad in skipped)
+    lost = sum(1 + record.lost for record in skipped)
     if lost > max_bad_records:
-        shown = "\n  ".join(str(bad) for bad in skipped[:10])
+        shown = "\n  ".join(str(record) for record in skipped[:10])
         raise DataError(f"{lost} bad records, but max_bad_records is {max_bad_records}:\n  {shown}")
-    for bad in skipped:
-        logging.warning("skipped: %s", bad)
+    for record in skipped:
+        logging.warning("skipped: %s", record)
     return dataclasses.replace(source, counted_files=tuple(files), skipped=tuple(skipped), scratch=scratch)

@@ -108,7 +108,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self._projections: dict[str, tf.Variable] = {}
         self._numbers = numbers
         shapes = {f"table_{width}": width for width, _ in groups if width != self.width}
-        shapes |= {f.name: f.dimension for f in self.schema.inputs if f.kind == "vector"}
+        shapes |= {f.name: f.length for f in self.schema.inputs if f.kind == "vector"}
         for name, length in shapes.items():
             kernel = self.add_weight(
                 name=f"projection_{name}", shape=(length, self.width), initializer="glorot_uniform"

@@ -59,7 +59,7 @@ class RankingModel(tf.keras.Model):
         self.embedding = self.make_embedding(width)
         self.heads = self.make_heads()
         self.jit_trunk = False
-        self._jitted_trunk = None
+        self._jitted_trunk: Any = None
         self._building = False
 
     @property

@@ -207,7 +207,7 @@ class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
         else:
             width, norm = w.shape[-1], tf.sqrt(tf.reduce_sum(next_z * next_z, -1, keepdims=True))
         threshold = self.lambda1 * width**0.5
-        shrink = tf.where(norm > threshold, threshold / norm - 1, tf.zeros_like(norm))
+        shrink = tf.where(norm <= threshold, tf.zeros_like(norm), threshold / norm - 1)
         # A column that never had a gradient has n = z = 0; without beta and lambda2 it would be 0/0.
         next_w = tf.math.divide_no_nan(next_z * shrink, root / alpha + (self.beta / alpha + self.lambda2))
         return next_w, next_n, next_z

@@ -95,8 +95,8 @@ class LazyAdam(RowWise, tf.keras.optimizers.Adam):
     def _corrected_rate(self, dtype: tf.DType) -> tf.Tensor:
         """The learning rate times the bias corrections of the optimizer's step."""
         t = tf.cast(self.iterations + 1, dtype)
-        correction_1 = 1 - tf.pow(tf.cast(self.beta_1, dtype), t)
-        correction_2 = 1 - tf.pow(tf.cast(self.beta_2, dtype), t)
+        correction_1 = 1 - tf.pow(tf.constant(self.beta_1, dtype), t)
+        correction_2 = 1 - tf.pow(tf.constant(self.beta_2, dtype), t)
         return tf.cast(self.learning_rate, dtype) * tf.sqrt(correction_2) / correction_1
 
 

@@ -53,11 +53,12 @@ def sum_duplicates(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     >>> total.indices.numpy().tolist(), total.values.numpy().tolist()
     ([7, 3], [[5.0], [2.0]])
     """
+    values = tf.convert_to_tensor(gradient.values)
     rows, positions = tf.unique(_narrow_indices(gradient), out_idx=tf.int64)
-    if _loops_on_cpu(gradient.values):
-        sums = _sum_by_product(gradient.values, positions, tf.size(rows, out_type=tf.int64))
+    if _loops_on_cpu(values):
+        sums = _sum_by_product(values, positions, tf.size(rows, out_type=tf.int64))
     else:
-        sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
+        sums = tf.math.unsorted_segment_sum(values, positions, tf.size(rows))
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 

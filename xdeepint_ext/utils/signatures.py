@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from xdeepint_ext.schema import Schema
@@ -31,7 +33,7 @@ def input_signature(schema: Schema, batch_size: int | None = None) -> dict[str, 
     return specs
 
 
-def check_inputs(schema: Schema, features: dict[str, tf.Tensor], where: str) -> None:
+def check_inputs(schema: Schema, features: Mapping[str, tf.Tensor], where: str) -> None:
     """Checks names and lengths of model inputs.
 
     Raises:
