@@ -294,7 +294,7 @@ class Schema:
             if not feature.is_ids:
                 continue
             first = shared.setdefault(feature.table_name, feature)
-            keys = (
+            keys: tuple[str, ...] = (
                 "width",
                 "trainable",
                 "lookup",

@@ -65,7 +65,7 @@ class Preprocessor(tf.Module):
         for feature in self.schema.inputs:
             values = self._column(raw, feature.raw_name, feature.name)
             outputs[feature.name] = self._input(feature, values)
-            if feature.weights_name:
+            if feature.weights_name and feature.weights:
                 weights = _dense(feature, self._column(raw, feature.weights, feature.name), float("nan"))
                 outputs[feature.weights_name] = tf.where(tf.math.is_nan(weights), 0.0, weights)
         for keyword, feature in self.schema.side_inputs.items():
@@ -74,7 +74,7 @@ class Preprocessor(tf.Module):
         return outputs
 
     @staticmethod
-    def _column(raw: Mapping[str, Any], column: str | None, feature: str) -> Any:
+    def _column(raw: Mapping[str, Any], column: str, feature: str) -> Any:
         if column not in raw:
             raise ValueError(f"Preprocessor: column {column!r} of feature {feature!r} is missing; got {sorted(raw)}")
         return raw[column]
