@@ -1,0 +1,122 @@
+"""Fills in what only the data tell: vocabularies, bin boundaries, moments, which columns may be absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from typing import Any
+
+from xdeepint_ext.data.encoder import EncodedBlock, Needs
+from xdeepint_ext.data.manifest import DataError, vocabulary_file
+from xdeepint_ext.data.statistics import NumericStatistics, quantile_boundaries
+from xdeepint_ext.data.vocabulary import ValueCounter
+from xdeepint_ext.schema import Feature, Schema
+
+__all__ = ["Statistics"]
+
+
+class Statistics:
+    """Everything that is learned of the data while its blocks pass by.
+
+    Args:
+      schema: the features.
+      scratch_dir: for counts that do not fit into memory.
+    """
+
+    def __init__(self, schema: Schema, scratch_dir: str) -> None:
+        self._schema = schema
+        self.needs = Needs.of(schema)
+        self._values = ValueCounter(scratch_dir)
+        self._numbers = NumericStatistics(self.needs.numbers)
+        self._missing: Counter[str] = Counter()
+        self._unwritable: Counter[str] = Counter()
+        self._largest: dict[str, int] = {}
+        self._labels: dict[str, dict[str, tuple[int, float]]] = {}
+
+    def add(self, block: EncodedBlock) -> None:
+        """Takes in one block; blocks must come in their order."""
+        for table, counts in block.counts.items():
+            self._values.add(table, counts)
+        self._numbers.add(block.numbers, block.hashes)
+        self._missing.update(block.missing)
+        self._unwritable.update(block.unwritable)
+        for name, largest in block.largest.items():
+            self._largest[name] = max(largest, self._largest.get(name, -1))
+        for split, labels in block.labels.items():
+            held = self._labels.setdefault(split, {})
+            for name, (count, total) in labels.items():
+                before = held.get(name, (0, 0.0))
+                held[name] = (before[0] + count, before[1] + total)
+
+    def finish(self, vocabulary_dir: str) -> Schema:
+        """Writes the vocabularies and returns the finished schema.
+
+        Raises:
+          DataError: a feature has no value that could be learned from.
+        """
+        sizes: dict[str, int] = {}
+        features = [self._finish_feature(feature, vocabulary_dir, sizes) for feature in self._schema]
+        return Schema(features)
+
+    def _finish_feature(self, feature: Feature, vocabulary_dir: str, sizes: dict[str, int]) -> Feature:
+        changes: dict[str, Any] = {}
+        if feature.kind not in ("multi", "sequence"):
+            changes["required"] = self._missing[feature.raw_name] == 0
+        if feature.uses_vocabulary:
+            changes["num_values"] = self._vocabulary_size(feature, vocabulary_dir, sizes)
+        elif feature.is_input and feature.is_ids and feature.lookup == "identity" and feature.num_values is None:
+            changes["num_values"] = self._identity_size(feature)
+        elif feature.is_input and feature.raw_name in self.needs.numbers:
+            changes.update(self._numeric_changes(feature))
+        return feature.replace(**changes)
+
+    def _vocabulary_size(self, feature: Feature, vocabulary_dir: str, sizes: dict[str, int]) -> int:
+        table = feature.table_name
+        if table not in sizes:
+            path = vocabulary_file(vocabulary_dir, table)
+            os.makedirs(vocabulary_dir, exist_ok=True)
+            sizes[table] = self._values.write(table, path, feature.min_count)
+        if not sizes[table]:
+            raise DataError(
+                f"feature {feature.name!r}: no value occurs min_count={feature.min_count} times in the training split, "
+                f"the most frequent one {self._values.most_frequent(table)} times; lower min_count or leave it out"
+            )
+        return sizes[table]
+
+    def _identity_size(self, feature: Feature) -> int:
+        sharing = [f.raw_name for f in self._schema.inputs if f.is_ids and f.table_name == feature.table_name]
+        largest = max(self._largest.get(name, -1) for name in sharing)
+        if largest < 0:
+            raise DataError(f"feature {feature.name!r}: no id >= 0 in the data; give num_values")
+        return largest + 1
+
+    def _numeric_changes(self, feature: Feature) -> dict[str, Any]:
+        count, mean, deviation = self._numbers.moments(feature.raw_name)
+        if not count:
+            raise DataError(f"feature {feature.name!r}: no training record has a value")
+        if feature.binning == "quantile":
+            sample = self._numbers.sample(feature.raw_name)
+            return {"boundaries": quantile_boundaries(sample, feature.num_bins or 1)}
+        if feature.is_ids or feature.scaling != "standard":
+            return {}
+        # A constant column scales to 0, whatever it is divided by.
+        return {"mean": mean, "deviation": deviation or 1.0}
+
+    def notes(self) -> dict[str, Any]:
+        """For the manifest: the labels' means, and what could not enter a vocabulary."""
+        means = {
+            split: {name: total / count for name, (count, total) in labels.items() if count}
+            for split, labels in self._labels.items()
+        }
+        notes: dict[str, Any] = {"label_mean": means}
+        if self._unwritable:
+            notes["values_with_newline"] = dict(self._unwritable)
+        return notes
+
+
+def with_min_count(schema: Schema, min_count: int) -> Schema:
+    """The schema with another `min_count` wherever a vocabulary decides."""
+    return Schema(
+        dataclasses.replace(feature, min_count=min_count) if feature.uses_vocabulary else feature for feature in schema
+    )

@@ -1,0 +1,259 @@
+"""Raw files -> a prepared directory: TFRecords of raw values, vocabularies, schema.pbtxt and manifest.json.
+
+    python -m xdeepint_ext.data.prepare --dataset=adult --raw_dir=RAW --output_dir=DIR
+
+The raw files are read once, in blocks; worker processes parse, count and encode, the parent writes. Memory is bounded
+whatever the files' size, and the result does not depend on the number of workers. Everything is written to a
+temporary directory beside DIR, which is renamed to DIR at the end: DIR is complete or absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from xdeepint_ext.data.columns import columns_of_schema
+from xdeepint_ext.data.encoder import BlockEncoder, EncodedBlock
+from xdeepint_ext.data.finish import Statistics, with_min_count
+from xdeepint_ext.data.loaders import LOADERS, loader_options, make_loader
+from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, describe_tables
+from xdeepint_ext.data.parallel import encode_in_processes
+from xdeepint_ext.data.source import Source
+from xdeepint_ext.data.writer import SHARD_BYTES, AtomicDirectory, ShardWriter
+from xdeepint_ext.utils.progress import Progress
+
+__all__ = ["describe", "prepare"]
+
+# Below this many bytes a worker, starting processes costs more than it saves.
+_BYTES_PER_WORKER = 32 << 20
+
+
+def prepare(
+    dataset: str,
+    *,
+    output_dir: str | os.PathLike[str],
+    raw_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    min_count: int | None = None,
+    compression: str = "",
+    num_workers: int | None = None,
+    num_shards: int = 4,
+    shard_bytes: int = SHARD_BYTES,
+    max_bad_rows: int = 0,
+    overwrite: bool = False,
+    **options: Any,
+) -> Manifest:
+    """Makes a prepared directory.
+
+    Args:
+      dataset: name of a loader: see `xdeepint_ext.data.loaders.LOADERS`.
+      output_dir: the directory to make.
+      raw_dir: where the raw files are; None for `synthetic`.
+      seed: for random splits, for dealing records to shards, and for synthetic data.
+      min_count: values seen less often in training stay out of the vocabularies; None = the loader's choice.
+      compression: "" or "GZIP".
+      num_workers: worker processes; None = as many as there are cores, fewer for small data. 1 = none.
+      num_shards: training shards written at a time.
+      shard_bytes: size at which a shard is full.
+      max_bad_rows: so many unreadable records are skipped, counted and noted in the manifest; one more is an error.
+      overwrite: replace an output directory that is there already.
+      **options: the loader's own arguments, such as `numeric="quantile"`.
+
+    Returns:
+      The directory's manifest.
+
+    Raises:
+      ValueError: an argument or option is out of range or unknown.
+      DataError: a raw file is empty, damaged, or holds more than `max_bad_rows` records that cannot be read (the
+        message names file, row and column); a split is empty.
+      SchemaError: the schema contradicts itself or the data.
+      FileExistsError: the output directory exists, is not empty, and may not be overwritten.
+      FileNotFoundError: a raw file is missing.
+      OSError: the output cannot be written.
+
+    Example:
+      >>> manifest = prepare("synthetic", output_dir="synthetic_data", rows=1000)  # doctest: +SKIP
+      >>> manifest.records("train")  # doctest: +SKIP
+      811
+    """
+    counts = {"num_workers": num_workers, "num_shards": num_shards, "shard_bytes": shard_bytes, "min_count": min_count}
+    _check(compression, counts, max_bad_rows)
+    source = make_loader(dataset, options).open(raw_dir if raw_dir is None else os.fspath(raw_dir), seed)
+    if min_count is not None:
+        source = dataclasses.replace(source, schema=with_min_count(source.schema, min_count))
+    with ExitStack() as stack:
+        directory = stack.enter_context(AtomicDirectory(output_dir, overwrite))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=directory))
+        statistics = Statistics(source.schema, scratch)
+        encoder = _encoder(source, statistics, seed, num_shards, compression)
+        workers = num_workers or min(os.cpu_count() or 1, -(-source.size // _BYTES_PER_WORKER))
+        blocks = encode_in_processes(encoder, source.blocks(), workers)
+        writer = ShardWriter(directory, num_shards, compression, shard_bytes)
+        stack.callback(writer.abort)
+        notes = {"seed": seed, "options": options, **source.notes}
+        notes |= _stream(dataset, blocks, source, statistics, writer, max_bad_rows)
+        splits = writer.finish()
+        empty = [split for split in source.splits if split not in splits]
+        if empty:
+            raise DataError(f"{dataset}: no record for split {empty[0]!r}; the others: {sorted(splits)}")
+        return _write_meaning(
+            directory, source, statistics, Manifest(dataset, splits, {}, "", compression, notes=notes)
+        )
+
+
+def _check(compression: str, at_least_one: dict[str, int | None], max_bad_rows: int) -> None:
+    if compression not in ("", "GZIP"):
+        raise ValueError(f"compression must be '' or 'GZIP', got {compression!r}")
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}")
+    if max_bad_rows < 0:
+        raise ValueError(f"max_bad_rows must be >= 0, got {max_bad_rows}")
+
+
+def _encoder(source: Source, statistics: Statistics, seed: int, num_shards: int, compression: str) -> BlockEncoder:
+    schema = source.schema
+    columns = columns_of_schema(schema, source.separators, source.label_values)
+    weights = {feature.raw_name: feature.weights for feature in schema if feature.weights}
+    labels = tuple(feature.raw_name for feature in schema.labels)
+    return BlockEncoder(source.parse, columns, labels, weights, statistics.needs, seed, num_shards, compression)
+
+
+def _stream(
+    dataset: str,
+    blocks: Iterable[EncodedBlock],
+    source: Source,
+    statistics: Statistics,
+    writer: ShardWriter,
+    max_bad_rows: int,
+) -> dict[str, Any]:
+    """Takes in all blocks, and returns what the manifest should note about them."""
+    bad = _BadRows(max_bad_rows)
+    extra: list[dict[str, np.ndarray]] = []
+    with Progress(None, "rows", f"prepare {dataset}") as progress:
+        for block in blocks:
+            bad.add(block)
+            statistics.add(block)
+            writer.add(block.chunks)
+            if block.extra:
+                extra.append(block.extra)
+            progress.update(block.rows, fraction=block.done)
+    notes = {**statistics.notes(), **bad.notes()}
+    if source.finish is not None and extra:
+        notes |= source.finish({name: np.concatenate([part[name] for part in extra]) for name in extra[0]})
+    return notes
+
+
+def _write_meaning(directory: str, source: Source, statistics: Statistics, manifest: Manifest) -> Manifest:
+    """Writes vocabularies, schema and manifest."""
+    vocabulary_dir = os.path.join(directory, VOCABULARY)
+    os.makedirs(vocabulary_dir)
+    schema = statistics.finish(vocabulary_dir)
+    if source.selected is not None:
+        manifest.notes["all_features"] = schema.to_json()
+        schema = schema.select(source.selected)
+    schema.save(directory)
+    manifest.schema = schema.fingerprint()
+    manifest.tables = describe_tables(schema, vocabulary_dir)
+    manifest.save(directory)
+    return manifest
+
+
+class _BadRows:
+    """Counts records that could not be read, and stops where they are too many."""
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed, self._count = allowed, 0
+        self._messages: list[str] = []
+
+    def add(self, block: EncodedBlock) -> None:
+        self._count += block.num_bad
+        self._messages = (self._messages + block.bad)[:10]
+        if self._count > self._allowed:
+            shown = "\n  ".join(self._messages)
+            if self._allowed:
+                raise DataError(f"more than max_bad_rows={self._allowed} records cannot be read; the first:\n  {shown}")
+            raise DataError(shown if self._count == 1 else f"records that cannot be read (max_bad_rows=0):\n  {shown}")
+
+    def notes(self) -> dict[str, Any]:
+        return {"bad_rows": {"count": self._count, "first": self._messages}}
+
+
+# Flag, type, help; the defaults are `prepare`'s. Loaders add their own options.
+_FLAGS: tuple[tuple[str, type, str], ...] = (
+    ("raw_dir", str, "directory with the raw files"),
+    ("output_dir", str, "directory to make"),
+    ("seed", int, "for random splits, dealing to shards, synthetic data"),
+    ("min_count", int, "values seen less often in training stay out of the vocabularies"),
+    ("compression", str, "GZIP compresses the records"),
+    ("num_workers", int, "worker processes; default: all cores, fewer for small data"),
+    ("num_shards", int, "training shards written at a time"),
+    ("shard_bytes", int, "size at which a shard is full"),
+    ("max_bad_rows", int, "so many unreadable records are skipped and counted"),
+    ("overwrite", bool, "replace an output directory that is there"),
+)
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+
+
+def _define_flags() -> None:
+    flags.DEFINE_enum("dataset", None, sorted(LOADERS), "which raw data these are", required=True)
+    for name, kind, text in _FLAGS:
+        _DEFINE[kind](name, None, text)
+    flags.mark_flag_as_required("output_dir")
+    for name, (kind, text) in loader_options().items():
+        _DEFINE[kind](name, None, text)
+
+
+def _arguments_of_flags() -> dict[str, Any]:
+    """The flags that were given, as arguments of `prepare`."""
+    names = ["dataset", *(name for name, _, _ in _FLAGS), *loader_options()]
+    given = {name: flags.FLAGS[name].value for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, prepares, and prints what was made."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    # So that a terminated run, too, removes its temporary directory.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        arguments = _arguments_of_flags()
+        manifest = prepare(**arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(describe(arguments["output_dir"], manifest))
+
+
+def describe(output_dir: str, manifest: Manifest) -> str:
+    """What a prepared directory holds, in a few lines of text."""
+    lines = [f"{output_dir}: {manifest.dataset}"]
+    for split, shards in manifest.splits.items():
+        means = manifest.notes["label_mean"].get(split, {})
+        labels = ", ".join(f"mean {name} {mean:.4f}" for name, mean in means.items())
+        size = sum(shard.bytes for shard in shards) / 1e6
+        lines.append(
+            f"  {split}: {manifest.records(split):,} records in {len(shards)} shards, {size:,.1f} MB; {labels}"
+        )
+    rows = sum(table["rows"] for table in manifest.tables.values())
+    lines.append(f"  {len(manifest.tables)} tables with {rows:,} ids")
+    if manifest.notes["bad_rows"]["count"]:
+        lines.append(f"  {manifest.notes['bad_rows']['count']:,} records could not be read and were skipped")
+    if "best_auc" in manifest.notes:
+        best = manifest.notes
+        lines.append(f"  best reachable on test: AUC {best['best_auc']:.4f}, log loss {best['best_logloss']:.4f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

@@ -1,0 +1,134 @@
+"""tf.Example on the wire, made by hand from cached pieces, and TFRecord framing with a vectorised CRC-32C.
+
+A column's value repeats far more often than it changes, so the bytes of `features { feature { key: ... value: ... }
+}` are made once for each distinct value and joined for each record. That costs a few microseconds a record of 40
+columns; building a protobuf costs some 60. See https://protobuf.dev/programming-guides/encoding/ and
+tensorflow/core/lib/io/record_writer.h.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+
+__all__ = ["crc32c", "encode_feature", "frame_examples"]
+
+_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
+_GROUP = 4096
+
+
+def encode_feature(name: str, dtype: str, values: Iterable[bytes] | Iterable[int] | Iterable[float]) -> bytes:
+    """One entry of a tf.Example's feature map.
+
+    Args:
+      name: the feature.
+      dtype: `string` (values are bytes), `int` or `float`.
+      values: any number of them.
+
+    Returns:
+      The entry's bytes; the concatenation of entries is a serialized `tf.train.Features`.
+    """
+    if dtype == "string":
+        kind, content = 1, b"".join(_field(1, value) for value in values)  # type: ignore[arg-type]
+    elif dtype == "float":
+        packed = np.asarray(list(values), "<f4").tobytes()
+        kind, content = 2, _field(1, packed) if packed else b""
+    else:
+        packed = b"".join(_varint(value % 2**64) for value in values)  # type: ignore[operator]
+        kind, content = 3, _field(1, packed) if packed else b""
+    return _field(1, _field(1, name.encode()) + _field(2, _field(kind, content)))
+
+
+def frame_examples(features: Sequence[bytes]) -> bytes:
+    """TFRecords, ready to be appended to a file, of tf.Examples whose serialized `tf.train.Features` are given."""
+    records = [_example_prefix(len(content)) + content for content in features]
+    headers = [_record_header(len(record)) for record in records]
+    footers = _mask(crc32c(records)).astype("<u4").view("V4").tolist()
+    return b"".join(chain.from_iterable(zip(headers, records, footers, strict=True)))
+
+
+def crc32c(records: Sequence[bytes]) -> np.ndarray:
+    """CRC-32C (uint32) of each record, all records in lockstep, four bytes a step.
+
+    The register starts at 0 here, where leading zeros change nothing: so records are padded in front to a common
+    length. What a start at 0xFFFFFFFF adds depends on the length alone.
+    """
+    lengths = np.fromiter(map(len, records), np.int64, len(records))
+    low, high = _tables()
+    result = np.empty(len(records), np.uint32)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), _GROUP):
+        group = order[start : start + _GROUP]
+        width = -(-int(lengths[group[-1]]) // 4) * 4
+        padded = b"".join([records[i].rjust(width, b"\0") for i in group.tolist()])
+        words = np.ascontiguousarray(np.frombuffer(padded, "<u4").reshape(len(group), -1).T)
+        state = np.zeros(len(group), np.uint32)
+        for word in words:
+            state ^= word
+            state = low[state & 0xFFFF] ^ high[state >> 16]
+        result[group] = state
+    return ~(result ^ _start_effect(int(lengths.max(initial=0)))[lengths])
+
+
+def _mask(crc: np.ndarray) -> np.ndarray:
+    return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
+
+
+def _step(state: np.ndarray, zero_bytes: int) -> np.ndarray:
+    for _ in range(8 * zero_bytes):
+        state = (state >> 1) ^ np.where(state & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
+    return state
+
+
+@functools.cache
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """The register after four zero bytes, by its lower and by its upper half."""
+    halves = np.arange(65536, dtype=np.uint32)
+    return _step(halves, 4), _step(halves << np.uint32(16), 4)
+
+
+@functools.cache
+def _start_effects() -> list[np.ndarray]:
+    return [np.array([0xFFFFFFFF], np.uint32)]
+
+
+def _start_effect(length: int) -> np.ndarray:
+    """The register that starts at 0xFFFFFFFF after 0, 1, ... `length` (or more) zero bytes."""
+    cache = _start_effects()
+    if len(cache[0]) <= length:
+        table = _step(np.arange(256, dtype=np.uint32), 1).tolist()
+        states = cache[0].tolist()
+        while len(states) <= 2 * length:
+            states.append(table[states[-1] & 0xFF] ^ (states[-1] >> 8))
+        cache[0] = np.array(states, np.uint32)
+    return cache[0]
+
+
+@functools.lru_cache(1 << 14)
+def _record_header(length: int) -> bytes:
+    head = struct.pack("<Q", length)
+    return head + _mask(crc32c([head])).astype("<u4").tobytes()
+
+
+@functools.lru_cache(1 << 14)
+def _example_prefix(length: int) -> bytes:
+    return b"\x0a" + _varint(length)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    if value < 128:
+        return bytes([value])
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
