@@ -42,6 +42,12 @@ def seed() -> int:
 
 
 @pytest.fixture(scope="session")
+def two_replicas() -> tf.distribute.MirroredStrategy:
+    """The one MirroredStrategy of the process: a second would give its collectives the numbers of the first's."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], pathlib.Path]:
     """A function: name of a real data set -> its folder; it skips the test where the folder is absent."""
     root = pathlib.Path(os.environ.get("XDEEPINT_DATA", ROOT.parent / "shared" / "data")).resolve()
