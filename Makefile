@@ -10,7 +10,6 @@ NEWEST_TF = "tensorflow==2.21.*" "tf-keras==2.21.*"
 # installation which broke off is never taken for a good one.
 READY := ready-$(shell { cat setup.py; pwd; $(PYTHON) --version; } | cksum | cut -d' ' -f1)
 PY = .venv/bin/python
-CODE = xdeepint_ext tests setup.py $(wildcard .ci/*.py benchmarks examples)
 
 # $(call make_venv,FOLDER,WHAT TO INSTALL)
 define make_venv
@@ -69,12 +68,12 @@ test-wheel: wheel .venv-wheel/$(READY) ## run the default tests against the inst
 	$(CURDIR)/.venv-wheel/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 lint: install ## check style and format
-	$(PY) -m ruff check $(CODE)
-	$(PY) -m ruff format --check $(CODE)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 format: install ## repair style and format where that can be done automatically
-	$(PY) -m ruff check --fix $(CODE)
-	$(PY) -m ruff format $(CODE)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 
 typecheck: install ## run mypy on the package
 	$(PY) -m mypy
