@@ -23,9 +23,11 @@ class RankingModel(tf.keras.Model):
     `super().__init__()`: weights are made from the schema when they are first needed, never in the constructor.
 
     Args:
-      schema: a `Schema` (or its JSON text). Its labels are the tasks: with several, outputs are dicts by label.
+      schema: a `Schema` (or its JSON text). Its labels are the tasks: with several, outputs are dicts by label. None for a
+        model on a field matrix of your own; see `from_embeddings`.
       width: K, embedding width, the paper's 16.
       embedding_initializer: of the tables; see `FeatureEmbedding`.
+      num_fields: F, without a schema.
       name: of the model.
 
     Call arguments:
@@ -45,39 +47,60 @@ class RankingModel(tf.keras.Model):
 
     def __init__(
         self,
-        schema: Schema | str,
+        schema: Schema | str | None,
         *,
         width: int = 16,
         embedding_initializer: Any = None,
+        num_fields: int | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
+        if (schema is None) == (num_fields is None):
+            raise ValueError(f"RankingModel: give schema or num_fields, one of the two; got {schema!r}, {num_fields!r}")
         self.schema = Schema.from_json(schema) if isinstance(schema, str) else schema
+        self.num_fields = num_fields
         self.width = width
         self.embedding_initializer = tf.keras.initializers.get(embedding_initializer)
-        self.embedding = self.make_embedding(width)
+        self.embedding: Any = None if schema is None else self.make_embedding(width)
         self.heads = self.make_heads()
         self.jit_trunk = False
         self._jitted_trunk: Any = None
         self._building = False
 
+    @classmethod
+    def from_embeddings(cls, num_fields: int, width: int, **hyperparameters: Any) -> RankingModel:
+        """A model without tables: it is called with a field matrix (B, F, K) made elsewhere, and has one task.
+
+        Args:
+          num_fields: F.
+          width: K.
+          **hyperparameters: of the model.
+
+        Example:
+          >>> RankingModel.from_embeddings(num_fields=5, width=8)(tf.ones((2, 5, 8))).shape
+          TensorShape([2, 1])
+        """
+        return cls(None, num_fields=num_fields, width=width, **hyperparameters)
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks: the schema's labels, or one named "label" where it has none."""
-        return self.schema.tasks or ("label",)
+        return (self.schema.tasks if self.schema is not None else ()) or ("label",)
 
     def make_embedding(self, width: int, **kwargs: Any) -> FeatureEmbedding:
         """A `FeatureEmbedding` of this model's schema; keywords override its arguments."""
+        if self.schema is None:
+            raise ValueError(f"{type(self).__name__} has tables of its own: it needs a schema")
         return FeatureEmbedding(self.schema, width, **{"initializer": self.embedding_initializer, **kwargs})
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """The output layer of each task."""
         return {task: FieldLinearHead(name=f"head_{task}") for task in self.tasks}
 
-    def embed(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def embed(self, features: Any) -> tf.Tensor:
         """Features -> field matrix (B, F, K)."""
-        return self.embedding(features)
+        return features if self.embedding is None else self.embedding(features)
 
     def interaction(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Field matrix -> field matrix. The base class changes nothing."""
@@ -112,16 +135,17 @@ class RankingModel(tf.keras.Model):
         self._building = True
         try:
             with self.distribute_strategy.scope():
-                inputs = {
-                    name: tf.keras.Input(spec.shape[1:], dtype=spec.dtype, name=name)
-                    for name, spec in self.input_signature().items()
-                }
-                super().__call__(inputs)
+                signature = self.input_signature()
+                super().__call__(
+                    tf.nest.map_structure(lambda s: tf.keras.Input(s.shape[1:], dtype=s.dtype, name=s.name), signature)
+                )
         finally:
             self._building = False
 
-    def input_signature(self) -> dict[str, tf.TensorSpec]:
-        """Names, shapes and dtypes of the inputs."""
+    def input_signature(self) -> Any:
+        """Names, shapes and dtypes of the inputs: a dict, or without a schema the field matrix alone."""
+        if self.schema is None:
+            return tf.TensorSpec((None, self.num_fields, self.width), self.compute_dtype, "embeddings")
         return input_signature(self.schema)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -192,13 +216,13 @@ class RankingModel(tf.keras.Model):
           **kwargs: `run_eagerly`, `steps_per_execution` of Keras.
         """
         if optimizer is None:
-            optimizer = {"embedding": LazyAdam(1e-3), "default": tf.keras.optimizers.Adam(1e-3)}
+            tables = {} if self.embedding is None else {"embedding": LazyAdam(1e-3)}
+            optimizer = {**tables, "default": tf.keras.optimizers.Adam(1e-3)}
         if isinstance(optimizer, Mapping):
             optimizer = OptimizerGroups(optimizer)
         super().compile(optimizer=optimizer, loss=None, metrics=None, **kwargs)
         with self.distribute_strategy.scope():
             self.objective = Objective(self.tasks, loss, metrics, loss_weights)
-        self._optional_labels = {label.name for label in self.schema.labels if not label.required}
         self.jit_trunk = bool(jit_compile)
         self._compile_options = kwargs
 
@@ -225,7 +249,8 @@ class RankingModel(tf.keras.Model):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments. A subclass adds its own."""
         return {
-            "schema": self.schema.to_json(),
+            "schema": None if self.schema is None else self.schema.to_json(),
+            "num_fields": self.num_fields,
             "width": self.width,
             "embedding_initializer": tf.keras.initializers.serialize(self.embedding_initializer)
             if self.embedding_initializer

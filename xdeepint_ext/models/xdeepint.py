@@ -48,7 +48,7 @@ class XDeepInt(RankingModel):
 
     def __init__(
         self,
-        schema: Schema | str,
+        schema: Schema | str | None,
         *,
         width: int = 16,
         num_layers: int = 3,

@@ -44,7 +44,7 @@ class FM(RankingModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(schema, width=width, embedding_initializer=embedding_initializer, name=name, **kwargs)
-        self.linear = self.make_embedding(len(self.tasks), initializer="zeros", name="linear")
+        self.linear: Any = self.make_embedding(len(self.tasks), initializer="zeros", name="linear")
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """A sum over the fields, of the linear weights, for each task."""

@@ -31,10 +31,9 @@ class LR(RankingModel):
     def __init__(
         self, schema: Schema | str, *, embedding_initializer: Any = "zeros", name: str | None = None, **kwargs: Any
     ) -> None:
-        kwargs.pop("width", None)
         schema = Schema.from_json(schema) if isinstance(schema, str) else schema
-        tasks = max(len(schema.labels), 1)
-        super().__init__(schema, width=tasks, embedding_initializer=embedding_initializer, name=name, **kwargs)
+        options = {**kwargs, "width": max(len(schema.tasks), 1), "embedding_initializer": embedding_initializer}
+        super().__init__(schema, name=name, **options)
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """A sum over the fields for each task."""
