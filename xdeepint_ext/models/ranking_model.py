@@ -23,8 +23,8 @@ class RankingModel(tf.keras.Model):
     `super().__init__()`: weights are made from the schema when they are first needed, never in the constructor.
 
     Args:
-      schema: a `Schema` (or its JSON text). Its labels are the tasks: with several, outputs are dicts by label. None for a
-        model on a field matrix of your own; see `from_embeddings`.
+      schema: a `Schema` (or its JSON text). Its labels are the tasks: with several, outputs are dicts by label. None
+        for a model on a field matrix of your own; see `from_embeddings`.
       width: K, embedding width, the paper's 16.
       embedding_initializer: of the tables; see `FeatureEmbedding`.
       num_fields: F, without a schema.
