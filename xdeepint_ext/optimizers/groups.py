@@ -39,8 +39,9 @@ class OptimizerGroups(tf.keras.optimizers.Optimizer):
 
     Raises:
       TypeError: If a member is not a Keras optimizer of the present kind (legacy ones are not).
-      ValueError: If there is no optimizer, if one is given twice, if a member scales the loss or is itself an
-        `OptimizerGroups`, or, when the variables are known, if one belongs to no group and there is no "default".
+      ValueError: If there is no optimizer, if one is given twice, if a group's name contains "/", if a member scales
+        the loss or is itself an `OptimizerGroups`, or, when the variables are known, if one belongs to no group here
+        and there is no "default".
 
     Example:
     >>> from xdeepint_ext.optimizers import GroupFtrl
@@ -144,18 +145,18 @@ class OptimizerGroups(tf.keras.optimizers.Optimizer):
     @property
     def learning_rate(self) -> tf.Variable:
         """The learning rate of "default", or of the first optimizer where there is no "default"."""
-        return self._leader.learning_rate
+        return self._leader().learning_rate
 
     @learning_rate.setter
     def learning_rate(self, learning_rate: float) -> None:
-        self._leader.learning_rate = learning_rate
+        self._leader().learning_rate = learning_rate
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The step counter, then each member's variables."""
+        """The step counter, then each member's slots; the members' own counters only repeat the first."""
         variables = super().variables
         for member in self._members.values():
-            variables.extend(member.variables)
+            variables.extend(_slots(member))
         return variables
 
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
@@ -215,8 +216,7 @@ class OptimizerGroups(tf.keras.optimizers.Optimizer):
         }
         return cls(members, name=config["name"])
 
-    @property
-    def _leader(self) -> tf.keras.optimizers.Optimizer:
+    def _leader(self) -> tf.keras.optimizers.Optimizer:  # no property: Keras would save it as a part of its own
         return self._members.get(DEFAULT_GROUP, next(iter(self._members.values())))
 
     def _group_that_serves(self, variable: tf.Variable) -> str:
@@ -259,7 +259,7 @@ class OptimizerGroups(tf.keras.optimizers.Optimizer):
         """Every variable by a name that holds its group: a file may list the groups in another order."""
         state = {"iterations": self.iterations}
         for group, member in self._members.items():
-            state.update({f"{group}.{i}": variable for i, variable in enumerate(member.variables)})
+            state.update({f"{group}.{i}": variable for i, variable in enumerate(_slots(member))})
         return state
 
 
@@ -267,6 +267,8 @@ def _member(group: str, optimizer: tf.keras.optimizers.Optimizer | str | dict) -
     """Checks one entry of the mapping and makes it an optimizer."""
     if not isinstance(group, str) or not group:
         raise TypeError(f"the keys of optimizers must be group names, got {group!r} of type {type(group).__name__}")
+    if "/" in group:
+        raise ValueError(f"the keys of optimizers must not contain '/', which divides names in files; got {group!r}")
     optimizer = tf.keras.optimizers.get(optimizer)
     if not isinstance(optimizer, tf.keras.optimizers.Optimizer):
         raise TypeError(
@@ -279,6 +281,10 @@ def _member(group: str, optimizer: tf.keras.optimizers.Optimizer | str | dict) -
             "the OptimizerGroups itself"
         )
     return optimizer
+
+
+def _slots(member: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
+    return [variable for variable in member.variables if variable is not member.iterations]
 
 
 def _with_gradient(grads_and_vars: GradientsAndVariables) -> list[tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]]:
