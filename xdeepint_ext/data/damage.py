@@ -19,6 +19,8 @@ from xdeepint_ext.data.manifest import DataError
 # A record: length (8 bytes), its checksum (4), the data, its checksum (4).
 _HEAD, _TAIL = 12, 4
 Parse = Callable[[tf.Tensor], Any]
+# TensorFlow puts a damaged record's bytes into its message, which then may be no text.
+READING_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +87,8 @@ def repair(file: str, records: int, parse: Parse, directory: str) -> tuple[str, 
 def name_damage(dataset: tf.data.Dataset, files: Sequence[tuple[str, int]], parse: Parse) -> tf.data.Dataset:
     """The dataset, whose iteration from Python explains a reading error: a `DataError` that names file and record.
 
+    Where a graph iterates, its caller can do the same: `dataset.explain(error)` is the error to raise instead.
+
     Records carry no name of their own on the way, which would cost more than reading them; the files are searched when
     an error has come.
     """
@@ -96,6 +100,7 @@ def name_damage(dataset: tf.data.Dataset, files: Sequence[tuple[str, int]], pars
         return iterator
 
     dataset.__class__ = type(kind.__name__, (kind,), {"__iter__": __iter__})
+    dataset.explain = lambda error: explain(error, files, parse)
     return dataset
 
 
@@ -103,7 +108,7 @@ def _naming(kind: Any, files: Sequence[tuple[str, int]], parse: Parse) -> type:
     def __next__(self: Any) -> Any:
         try:
             return kind.__next__(self)
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        except READING_ERRORS as error:
             raise explain(error, files, parse) from error
 
     return type(kind.__name__, (kind,), {"__next__": __next__})

@@ -103,7 +103,7 @@ class Preprocessor(tf.Module):
             ids = tf.where(inside, values + 1, 0)
         else:
             ids = self._look_up(feature, values)
-        return tf.where(missing, feature.num_ids - 1 if feature.missing == "bucket" else 0, ids)
+        return tf.where(missing, _missing_id(feature), ids)
 
     def _look_up(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.table_name in self._tables:
@@ -158,7 +158,11 @@ def _bin(feature: Feature, values: tf.Tensor, missing: tf.Tensor) -> tf.Tensor:
         bins = tf.cast(tf.minimum(tf.floor(square), LOG_SQUARE_BINS - 1), tf.int64)
     else:
         bins = tf.cast(tf.raw_ops.Bucketize(input=values, boundaries=list(feature.boundaries or ())), tf.int64)
-    return tf.where(missing, feature.num_ids - 1 if feature.missing == "bucket" else 0, 1 + bins)
+    return tf.where(missing, _missing_id(feature), 1 + bins)
+
+
+def _missing_id(feature: Feature) -> tf.Tensor:
+    return tf.constant(feature.num_ids - 1 if feature.missing == "bucket" else 0, tf.int64)
 
 
 def _scale(feature: Feature, values: tf.Tensor, missing: tf.Tensor) -> tf.Tensor:

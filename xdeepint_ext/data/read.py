@@ -14,7 +14,7 @@ from absl import logging
 
 from xdeepint_ext.data import damage, memory
 from xdeepint_ext.data.epochs import permutation, plain_options, repeat_epochs, shuffled_batches, steps_per_epoch
-from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest
+from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, Shard
 from xdeepint_ext.data.packing import Packing
 from xdeepint_ext.data.parsing import labels_and_weights, raw_columns, raw_feature_spec
 from xdeepint_ext.data.preprocessor import Preprocessor
@@ -91,6 +91,8 @@ def read(
     _check_columns(source.files[0], data_dir, manifest, schema)
     if max_bad_records:
         source = _repaired(source, parse, max_bad_records)
+    else:
+        _check_sizes(source, manifest.shards(split), parse)
     if cache:
         everything = _read(source, parse, 4096, False, 1, True, 0, 0, False, 1, parallelism or os.cpu_count() or 1)
         dataset = memory.batches(
@@ -234,6 +236,7 @@ def _parser(
             raw = tf.io.parse_example(serialized, raw_spec)
             return dict(preprocess(raw)), *labels_and_weights(schema, raw)
 
+    @tf.autograph.experimental.do_not_convert
     def parse(serialized: tf.Tensor) -> Any:
         features, labels, weights = parts(serialized)
         return (features, labels) if weights is None else (features, labels, weights)
@@ -269,6 +272,15 @@ def _check_columns(file: str, data_dir: str, manifest: Manifest, schema: Schema 
             raise DataError(
                 f"{file}: no record has feature {name!r} of the schema{hint} The records have {sorted(present)}"
             )
+
+
+def _check_sizes(source: _Source, shards: list[Shard], parse: damage.Parse) -> None:
+    """A truncated file shows at once, not hours into the training."""
+    for (file, records), shard in zip(source.counted_files, shards, strict=True):
+        size = os.path.getsize(file)
+        if size != shard.bytes:
+            _, bad = damage.inspect(file, records, parse)
+            raise DataError(f"{bad[0] if bad else file}; it has {size} bytes, the manifest says {shard.bytes}")
 
 
 def _share(source: _Source, batch_size: int, context: tf.distribute.InputContext) -> tuple[int, _Source]:

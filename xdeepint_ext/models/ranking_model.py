@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -226,6 +227,21 @@ class RankingModel(tf.keras.Model):
         self.jit_trunk = bool(jit_compile)
         self._compile_options = kwargs
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf.keras.callbacks.History:
+        """Trains as Keras does; a damaged record of `data.read` is named."""
+        with _named_damage(x):
+            return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as Keras does; a damaged record of `data.read` is named."""
+        with _named_damage(x):
+            return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts logits as Keras does; a damaged record of `data.read` is named."""
+        with _named_damage(x):
+            return super().predict(x, *args, **kwargs)
+
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> tf.Tensor:
         """The tasks' weighted losses plus what layers added, scaled so that the replicas' sum to the global mean."""
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -283,3 +299,15 @@ class RankingModel(tf.keras.Model):
         }
         self.compile(**restored, **options)
         self.optimizer.build(self.trainable_variables)
+
+
+@contextlib.contextmanager
+def _named_damage(dataset: Any) -> Iterator[None]:
+    """Where a dataset can explain a reading error, raises what it says in place of the graph's message."""
+    try:
+        yield
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        explain = getattr(dataset, "explain", None)
+        if explain is None:
+            raise
+        raise explain(error) from error
