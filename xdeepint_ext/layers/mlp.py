@@ -49,12 +49,13 @@ class MLP(tf.keras.layers.Layer):
         self.activation = tf.keras.activations.get(activation)
         self.dropout = dropout
         self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
-        options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer}
-        self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten()]
+        policy = self._dtype_policy
+        options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer, "dtype": policy}
+        self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten(dtype=policy)]
         for width in self.units:
-            self._layers_in_order.append(tf.keras.layers.Dense(width, dtype=self._dtype_policy, **options))
+            self._layers_in_order.append(tf.keras.layers.Dense(width, **options))
             if dropout:
-                self._layers_in_order.append(tf.keras.layers.Dropout(dropout))
+                self._layers_in_order.append(tf.keras.layers.Dropout(dropout, dtype=policy))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         x = inputs

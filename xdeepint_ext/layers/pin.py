@@ -95,7 +95,9 @@ class PIN(tf.keras.layers.Layer):
             )
             for index in range(self.num_layers)
         ]
-        self._dropouts = [tf.keras.layers.Dropout(rate) if rate else None for rate in self._rates]
+        self._dropouts = [
+            tf.keras.layers.Dropout(rate, dtype=self._dtype_policy) if rate else None for rate in self._rates
+        ]
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -130,7 +132,7 @@ class PIN(tf.keras.layers.Layer):
 
 
 def _fresh(initializer: Any) -> Any:
-    """A copy of an initializer: one instance with a seed would give every layer the same weights."""
+    """A copy of an initializer: one instance gives the same values at every call."""
     return (
         initializer.__class__.from_config(initializer.get_config())
         if hasattr(initializer, "get_config")
