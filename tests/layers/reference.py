@@ -1,0 +1,103 @@
+"""The layers' formulas as loops over single numbers in float64, written from the papers and nothing else."""
+
+import math
+
+import numpy as np
+
+
+def linear(value):
+    return value
+
+
+def split(x, num_subspaces):
+    """Field matrix (F, K) -> (F h, K / h): row b F + f is block b of field f."""
+    fields, width = x.shape
+    columns = width // num_subspaces
+    rows = np.zeros((fields * num_subspaces, columns))
+    for block in range(num_subspaces):
+        for field in range(fields):
+            for column in range(columns):
+                rows[block * fields + field, column] = x[field, block * columns + column]
+    return rows
+
+
+def join(rows, num_subspaces):
+    """The inverse of `split`."""
+    fields, columns = rows.shape[0] // num_subspaces, rows.shape[1]
+    x = np.zeros((fields, columns * num_subspaces))
+    for block in range(num_subspaces):
+        for field in range(fields):
+            for column in range(columns):
+                x[field, block * columns + column] = rows[block * fields + field, column]
+    return x
+
+
+def pin(x, kernels, num_subspaces=1, activation=linear, residual=True):
+    """X_l[i, k] = X_{l-1}[i, k] (a(sum_j W_l[i, j] X_0[j, k]) + 1) for each example of (B, F, K)."""
+    return np.array([_pin_of_one(example, kernels, num_subspaces, activation, residual) for example in x])
+
+
+def _pin_of_one(x, kernels, num_subspaces, activation, residual):
+    first = split(x, num_subspaces)
+    outputs = [first]
+    for kernel in kernels:
+        previous, following = outputs[-1], np.zeros_like(first)
+        for i in range(first.shape[0]):
+            for k in range(first.shape[1]):
+                gate = activation(sum(kernel[i, j] * first[j, k] for j in range(first.shape[0])))
+                following[i, k] = previous[i, k] * (gate + 1.0 if residual else gate)
+        outputs.append(following)
+    if residual:
+        return join(outputs[-1], num_subspaces)
+    return np.concatenate([join(output, num_subspaces) for output in outputs], axis=0)
+
+
+def field_linear_head(x, weights, bias):
+    """sum_k (sum_f w_f X[f, k] + b), (B, 1)."""
+    batch, fields, width = x.shape
+    logits = np.zeros((batch, 1))
+    for b in range(batch):
+        for k in range(width):
+            logits[b, 0] += sum(weights[f] * x[b, f, k] for f in range(fields)) + bias
+    return logits
+
+
+def mlp(x, layers, activation):
+    """(W, b) pairs, one after the other, on (B, n)."""
+    for kernel, bias in layers:
+        out = np.zeros((x.shape[0], kernel.shape[1]))
+        for b in range(x.shape[0]):
+            for j in range(kernel.shape[1]):
+                out[b, j] = activation(sum(x[b, i] * kernel[i, j] for i in range(kernel.shape[0])) + bias[j])
+        x = out
+    return x
+
+
+def project(x, kernel):
+    """(F, K) times (K, P)."""
+    out = np.zeros((x.shape[0], kernel.shape[1]))
+    for f in range(x.shape[0]):
+        for p in range(kernel.shape[1]):
+            out[f, p] = sum(x[f, k] * kernel[k, p] for k in range(x.shape[1]))
+    return out
+
+
+def pool(table, ids, weights, combiner):
+    """Rows of a table, one per id > 0, made one by mean, sum, sqrtn or max; zeros where no id is > 0."""
+    width = table.shape[1]
+    valid = [(i, w) for i, w in zip(ids, weights, strict=True) if i > 0]
+    if not valid:
+        return np.zeros(width)
+    pooled = np.zeros(width)
+    for k in range(width):
+        values = [w * table[i, k] for i, w in valid]
+        if combiner == "max":
+            pooled[k] = max(values)
+            continue
+        divisor = {
+            "sum": 1.0,
+            "mean": sum(w for _, w in valid),
+            "sqrtn": math.sqrt(sum(w * w for _, w in valid)),
+        }[combiner]
+        pooled[k] = sum(values) / divisor if divisor else 0.0
+    return pooled
