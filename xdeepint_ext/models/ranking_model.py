@@ -229,16 +229,19 @@ class RankingModel(tf.keras.Model):
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf.keras.callbacks.History:
         """Trains as Keras does; a damaged record of `data.read` is named."""
+        self.build_from_schema()
         with _named_damage(x):
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as Keras does; a damaged record of `data.read` is named."""
+        self.build_from_schema()
         with _named_damage(x):
             return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts logits as Keras does; a damaged record of `data.read` is named."""
+        self.build_from_schema()
         with _named_damage(x):
             return super().predict(x, *args, **kwargs)
 
