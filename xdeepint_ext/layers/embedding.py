@@ -163,21 +163,23 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         features: Mapping[str, tf.Tensor],
     ) -> tf.Tensor:
         """(B, all slots, K) -> the rows of one feature, (B, 1 or max_length, K)."""
-        x, mask = embedded[:, slots], valid[:, slots]
+        x, weights = embedded[:, slots], valid[:, slots]
         if feature.weights_name:
-            weights = tf.cast(features[feature.weights_name], x.dtype)[:, :, tf.newaxis]
-            x, mask = x * weights, mask * weights
-        if feature.length == 1 or feature.combiner == "concat":
+            weights *= tf.cast(features[feature.weights_name], x.dtype)[:, :, tf.newaxis]
+            x *= weights
+        elif feature.length == 1:
+            return x
+        if feature.combiner == "concat":
             return x
         if feature.combiner == "max":
-            # Adding a large negative number where nothing is valid keeps every shape static; relu would lose signs.
-            lowest = tf.reduce_max(x + (mask - 1.0) * x.dtype.max / 4.0, axis=1, keepdims=True)
-            return tf.where(tf.reduce_any(mask > 0, axis=1, keepdims=True), lowest, tf.zeros_like(lowest))
+            here = valid[:, slots] > 0
+            highest = tf.reduce_max(tf.where(here, x, x.dtype.min), axis=1, keepdims=True)
+            return tf.where(tf.reduce_any(here, axis=1, keepdims=True), highest, tf.zeros_like(highest))
         total = tf.reduce_sum(x, axis=1, keepdims=True)
         if feature.combiner == "sum":
             return total
         power = 2 if feature.combiner == "sqrtn" else 1
-        norm = tf.reduce_sum(mask**power, axis=1, keepdims=True)
+        norm = tf.reduce_sum(weights**power, axis=1, keepdims=True)
         return tf.math.divide_no_nan(total, tf.sqrt(norm) if power == 2 else norm)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
