@@ -101,3 +101,36 @@ def pool(table, ids, weights, combiner):
         }[combiner]
         pooled[k] = sum(values) / divisor if divisor else 0.0
     return pooled
+
+
+def field_matrix(schema, features, tables, width, numeric=None, projections=None):
+    """(B, F, K) of a schema's features, row after row.
+
+    `tables` holds one array of num_ids rows for each table name, whose row 0 is never read; `numeric` a vector for each
+    plain number; `projections` a matrix for each vector feature and each foreign table width.
+    """
+    batch = len(next(iter(features.values())))
+    return np.array(
+        [
+            np.concatenate([_rows(f, features, b, tables, width, numeric, projections) for f in schema.inputs])
+            for b in range(batch)
+        ]
+    ).reshape(batch, schema.num_fields, width)
+
+
+def _rows(feature, features, b, tables, width, numeric, projections):
+    values = np.asarray(features[feature.name][b], np.float64).reshape(-1)
+    if feature.kind == "vector":
+        return project(values[np.newaxis], projections[feature.name])
+    if not feature.is_ids:
+        return values[0] * np.array(numeric[feature.name])[np.newaxis]
+    ids = [int(value) for value in values]
+    weights = [1.0] * len(ids)
+    if feature.weights_name:
+        weights = [float(w) for w in features[feature.weights_name][b]]
+    table = tables[feature.table_name]
+    if feature.combiner == "concat":
+        rows = np.array([w * table[i] if i > 0 else 0 * table[i] for i, w in zip(ids, weights, strict=True)])
+    else:
+        rows = pool(table, ids, weights, feature.combiner)[np.newaxis]
+    return rows if table.shape[1] == width else project(rows, projections[table.shape[1]])
