@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,8 @@ from xdeepint_ext.schema import Schema
 
 __all__ = ["BlockEncoder", "EncodedBlock", "Needs"]
 
-_CACHED_TOKENS = 100_000
+# What a token becomes is kept for the blocks to come, for at most about so many tokens of a column.
+_CACHED_TOKENS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ class EncodedBlock:
       largest: raw column of identity ids -> largest id.
       numbers: (training records, numeric columns) float64.
       hashes: uint64 of the same records, for the sample.
+      counters: see `Rows`.
       labels: split -> label -> (number of values, their sum).
       extra: the test records' extra arrays.
       done: share of the raw bytes read so far.
@@ -86,6 +89,7 @@ class EncodedBlock:
     largest: dict[str, int]
     numbers: np.ndarray
     hashes: np.ndarray
+    counters: dict[str, int]
     labels: dict[str, dict[str, tuple[int, float]]]
     extra: dict[str, np.ndarray]
     done: float
@@ -122,58 +126,71 @@ class BlockEncoder:
         self._weights, self._needs = dict(weights), needs
         self._seed, self._num_shards, self._compression = seed, num_shards, compression
         self._max_messages = max_messages
-        self._known: dict[str, dict[bytes, tuple[bytes, tuple[Any, ...]]]] = {column.name: {} for column in columns}
+        self._entries: dict[str, dict[bytes, bytes]] = {column.name: {} for column in columns}
+        self._values: dict[str, dict[bytes, tuple[Any, ...]]] = {column.name: {} for column in columns}
 
     def __call__(self, block: Block) -> EncodedBlock:
         """Encodes one block."""
+        # A block is hundreds of thousands of small objects without a cycle: the collector's passes over them would take
+        # half of the time.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._encode(block)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _encode(self, block: Block) -> EncodedBlock:
         rows = self._parse(block)
         bad = [(number, f"{block.file}, row {number}: {message}") for number, message in rows.bad]
-        known = {column.name: self._convert(column, rows.columns[column.name]) for column in self._columns}
-        failed = self._failures(rows, known)
+        failed = self._failures(rows)
         bad += [(int(rows.numbers[i]), f"{block.file}, row {rows.numbers[i]}: {text}") for i, text in failed.items()]
         if failed:
             rows = _without(rows, failed)
         train = (rows.splits == TRAIN).tolist()
-        counts, unwritable = self._count(rows, known, train)
+        counts, unwritable = self._count(rows, train)
         return EncodedBlock(
             rows=len(rows.numbers),
-            chunks=self._chunks(rows, known),
+            chunks=self._chunks(rows),
             bad=[message for _, message in sorted(bad)[: self._max_messages]],
             num_bad=len(bad),
             missing={c.name: rows.columns[c.name].count(b"") for c in self._columns if b"" in rows.columns[c.name]},
             counts=counts,
             unwritable=unwritable,
-            largest=self._largest(rows, known),
-            numbers=self._numbers(rows, known, train),
+            largest=self._largest(rows),
+            numbers=self._numbers(rows, train),
             hashes=hash_rows(rows.keys[train], self._seed, "sample"),
-            labels=self._label_sums(rows, known),
+            counters=rows.counters,
+            labels=self._label_sums(rows),
             extra={name: values[rows.splits == TEST] for name, values in rows.extra.items()},
             done=block.done,
         )
 
-    def _convert(self, column: Column, tokens: Sequence[bytes]) -> dict[bytes, tuple[bytes, tuple[Any, ...]]]:
-        """Every token's entry and values; tokens that are no values are left out."""
-        known = self._known[column.name]
-        if len(known) > _CACHED_TOKENS:
-            known.clear()
-        for token in set(tokens).difference(known):
+    def _convert(self, column: Column, tokens: Sequence[bytes]) -> dict[bytes, str]:
+        """Finds every token's entry and values; returns the tokens that have none, and why."""
+        entries, values = self._entries[column.name], self._values[column.name]
+        if len(entries) > _CACHED_TOKENS:
+            entries.clear()
+            values.clear()
+        wrong = {}
+        for token in set(tokens).difference(entries):
             try:
-                known[token] = column.convert(token)
-            except ValueError:
-                continue
-        return known
+                entries[token], values[token] = column.convert(token)
+            except ValueError as error:
+                wrong[token] = str(error)
+        return wrong
 
-    def _failures(self, rows: Rows, known: dict[str, Any]) -> dict[int, str]:
+    def _failures(self, rows: Rows) -> dict[int, str]:
         """Position in the block -> what is wrong there."""
         failed: dict[int, str] = {}
         for column in self._columns:
             tokens = rows.columns[column.name]
-            unknown = set(tokens).difference(known[column.name])
-            if unknown:
-                for i in [i for i, token in enumerate(tokens) if token in unknown]:
-                    failed.setdefault(i, f"column {column.name!r}: {_message(column, tokens[i])}")
+            wrong = self._convert(column, tokens)
+            for i in [i for i, token in enumerate(tokens) if token in wrong] if wrong else []:
+                failed.setdefault(i, f"column {column.name!r}: {wrong[tokens[i]]}")
         for ids, weights in self._weights.items():
-            numbers = [_lengths(known[name], rows.columns[name]) for name in (ids, weights)]
+            numbers = [[len(self._values[name].get(t, ())) for t in rows.columns[name]] for name in (ids, weights)]
             for i in [i for i, (n, m) in enumerate(zip(*numbers, strict=True)) if n != m]:
                 message = f"{numbers[0][i]} values but {numbers[1][i]} weights in column {weights!r}"
                 failed.setdefault(i, f"column {ids!r}: {message}")
@@ -183,11 +200,8 @@ class BlockEncoder:
                 failed.setdefault(i, f"all labels {list(self._labels)} are missing")
         return failed
 
-    def _chunks(self, rows: Rows, known: dict[str, Any]) -> list[tuple[str, int, int, bytes]]:
-        pieces = []
-        for column in self._columns:
-            entries = {token: known[column.name][token][0] for token in set(rows.columns[column.name])}
-            pieces.append(map(entries.__getitem__, rows.columns[column.name]))
+    def _chunks(self, rows: Rows) -> list[tuple[str, int, int, bytes]]:
+        pieces = [map(self._entries[c.name].__getitem__, rows.columns[c.name]) for c in self._columns]
         features = list(map(b"".join, zip(*pieces, strict=True)))
         lanes = (hash_rows(rows.keys, self._seed, "shard") % np.uint64(self._num_shards)).astype(np.int64)
         lanes[rows.splits != TRAIN] = 0
@@ -200,15 +214,13 @@ class BlockEncoder:
             chunks.append((SPLITS[split], lane, len(chosen), data))
         return chunks
 
-    def _count(
-        self, rows: Rows, known: dict[str, Any], train: list[bool]
-    ) -> tuple[dict[str, dict[bytes, int]], dict[str, int]]:
+    def _count(self, rows: Rows, train: list[bool]) -> tuple[dict[str, dict[bytes, int]], dict[str, int]]:
         counts: dict[str, dict[bytes, int]] = {}
         unwritable: Counter[str] = Counter()
         for name, tables in self._needs.tables.items():
             found: Counter[bytes] = Counter()
             for token, times in Counter(compress(rows.columns[name], train)).items():
-                for value in known[name][token][1]:
+                for value in self._values[name][token]:
                     found[value if isinstance(value, bytes) else b"%d" % value] += times
             lost = [value for value in found if not writable(value)]
             for table in tables:
@@ -221,42 +233,30 @@ class BlockEncoder:
                     held[value] = held.get(value, 0) + times
         return counts, {table: n for table, n in unwritable.items() if n}
 
-    def _largest(self, rows: Rows, known: dict[str, Any]) -> dict[str, int]:
+    def _largest(self, rows: Rows) -> dict[str, int]:
         return {
-            name: max((v for token in set(rows.columns[name]) for v in known[name][token][1]), default=-1)
+            name: max((v for token in set(rows.columns[name]) for v in self._values[name][token]), default=-1)
             for name in self._needs.identities
         }
 
-    def _numbers(self, rows: Rows, known: dict[str, Any], train: list[bool]) -> np.ndarray:
+    def _numbers(self, rows: Rows, train: list[bool]) -> np.ndarray:
         result = np.full((sum(train), len(self._needs.numbers)), np.nan)
         for i, name in enumerate(self._needs.numbers):
             tokens = list(compress(rows.columns[name], train))
-            values = {token: (known[name][token][1] or (np.nan,))[0] for token in set(tokens)}
+            values = {token: (self._values[name][token] or (np.nan,))[0] for token in set(tokens)}
             result[:, i] = list(map(values.__getitem__, tokens))
         return result
 
-    def _label_sums(self, rows: Rows, known: dict[str, Any]) -> dict[str, dict[str, tuple[int, float]]]:
+    def _label_sums(self, rows: Rows) -> dict[str, dict[str, tuple[int, float]]]:
         sums: dict[str, dict[str, tuple[int, float]]] = {}
         for split in np.unique(rows.splits).tolist():
             inside = (rows.splits == split).tolist()
             for name in self._labels:
                 tokens = Counter(compress(rows.columns[name], inside))
-                values = [(times, known[name][token][1]) for token, times in tokens.items() if token]
+                values = [(times, self._values[name][token]) for token, times in tokens.items() if token]
                 total = (sum(n for n, _ in values), float(sum(n * v[0] for n, v in values)))
                 sums.setdefault(SPLITS[split], {})[name] = total
         return sums
-
-
-def _lengths(known: Mapping[bytes, tuple[bytes, tuple[Any, ...]]], tokens: Sequence[bytes]) -> list[int]:
-    return [len(known[token][1]) if token in known else 0 for token in tokens]
-
-
-def _message(column: Column, token: bytes) -> str:
-    try:
-        column.convert(token)
-    except ValueError as error:
-        return str(error)
-    raise AssertionError("a token was refused and then accepted")
 
 
 def _without(rows: Rows, positions: dict[int, str]) -> Rows:
@@ -269,5 +269,6 @@ def _without(rows: Rows, positions: dict[int, str]) -> Rows:
         rows.splits[kept],
         {name: list(compress(tokens, mask)) for name, tokens in rows.columns.items()},
         rows.bad,
+        rows.counters,
         {name: values[kept] for name, values in rows.extra.items()},
     )

@@ -31,6 +31,7 @@ class Statistics:
         self._numbers = NumericStatistics(self.needs.numbers)
         self._missing: Counter[str] = Counter()
         self._unwritable: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter()
         self._largest: dict[str, int] = {}
         self._labels: dict[str, dict[str, tuple[int, float]]] = {}
 
@@ -41,6 +42,7 @@ class Statistics:
         self._numbers.add(block.numbers, block.hashes)
         self._missing.update(block.missing)
         self._unwritable.update(block.unwritable)
+        self._counters.update(block.counters)
         for name, largest in block.largest.items():
             self._largest[name] = max(largest, self._largest.get(name, -1))
         for split, labels in block.labels.items():
@@ -109,7 +111,7 @@ class Statistics:
             split: {name: total / count for name, (count, total) in labels.items() if count}
             for split, labels in self._labels.items()
         }
-        notes: dict[str, Any] = {"label_mean": means}
+        notes: dict[str, Any] = {"label_mean": means, **self._counters}
         if self._unwritable:
             notes["values_with_newline"] = dict(self._unwritable)
         return notes

@@ -25,6 +25,7 @@ class Rows:
       columns: raw column -> one token a record; `b""` = missing. A token of several values holds its column's
         separator.
       bad: `(number, message)` for each record that could not be read; it is in none of the other fields.
+      counters: what else happened, such as `{"videos without features": 3}`; summed up in the manifest's notes.
       extra: arrays with one entry a record that do not enter the records; see `Source.finish`.
     """
 
@@ -33,6 +34,7 @@ class Rows:
     splits: np.ndarray
     columns: dict[str, Sequence[bytes]]
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    counters: dict[str, int] = dataclasses.field(default_factory=dict)
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from xdeepint_ext.data.loaders.adult import Adult
+from xdeepint_ext.data.loaders.criteo import Criteo
+from xdeepint_ext.data.loaders.csv_file import CsvFile
+from xdeepint_ext.data.loaders.kuairand import KuaiRand
+from xdeepint_ext.data.loaders.movielens import MovieLens
 from xdeepint_ext.data.loaders.synthetic import Synthetic
 from xdeepint_ext.data.source import Source
 
@@ -23,6 +27,10 @@ class Loader(Protocol):
 
 LOADERS: dict[str, type] = {
     "adult": Adult,
+    "criteo": Criteo,
+    "csv": CsvFile,
+    "kuairand": KuaiRand,
+    "movielens": MovieLens,
     "synthetic": Synthetic,
 }
 """Name of a data set -> its loader."""

@@ -1,0 +1,202 @@
+"""KuaiRand-Pure (short video): the standard-policy log joined with user and video features, split by date."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import os
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from xdeepint_ext.data.loaders.tables import SideTable, as_integer, read_csv
+from xdeepint_ext.data.manifest import DataError
+from xdeepint_ext.data.raw import Block, TextFile, first_line, read_blocks, split_lines
+from xdeepint_ext.data.source import Rows, Source, option
+from xdeepint_ext.data.splits import TEST, TRAIN, VALID, row_keys
+from xdeepint_ext.schema import Feature, Schema
+
+__all__ = ["KuaiRand"]
+
+LABELS = (
+    "is_click",
+    "is_like",
+    "is_follow",
+    "is_comment",
+    "is_forward",
+    "is_hate",
+    "long_view",
+    "is_profile_enter",
+)
+USER_COLUMNS = (
+    "user_active_degree",
+    "is_live_streamer",
+    "is_video_author",
+    "follow_user_num_range",
+    "fans_user_num_range",
+    "friend_user_num_range",
+    "register_days_range",
+    *(f"onehot_feat{i}" for i in range(18)),
+)
+VIDEO_COLUMNS = ("author_id", "video_type", "upload_type", "music_id", "music_type", "tag", "video_duration")
+# Feature -> column of the history file.
+HISTORIES = {"history_watched": "watch_seq", "history_liked": "like_seq", "history_long_viewed": "long_watch_seq"}
+MAX_TAGS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class KuaiRand:
+    """Loader of `log_standard_*.csv`, `user_features*.csv`, `video_features_basic*.csv` (plain or .gz).
+
+    User features: `user_id` (also the group), the ranges of followers, fans, friends and days since registration (the
+    raw counts say the same more finely and are left out), activity, and the 18 anonymous `onehot_feat*`. Video
+    features: `video_id` (also the item's id), author, type, upload type, music, music type, up to four tags (several
+    ids), and the duration in 20 quantile bins (missing for photo collections: a bin of its own). Context: `tab` and
+    the hour of day. Left out because nobody knows them before the video is played: play time, the stay times and every
+    `is_*` column that is no label. Left out as constant in this data: `is_rand`, `is_lowactive_period`,
+    `visible_status`. The log's `duration_ms` repeats the video's duration. The statistics file is never read: its
+    averages cover the whole month, test days included. `min_count` is 5 unless it is given (our choice), so that the
+    out-of-vocabulary ids are trained.
+
+    With `history`, the last videos of each user before the log's first day (`user_history_until_YYYYMMDD.tsv`) become
+    three sequences that share the table of `video_id`.
+    """
+
+    labels: str = option("is_click", "comma-separated labels; several are several tasks")
+    train_until: int = option(20220505, "last day of the training split")
+    valid_until: int = option(20220506, "last day of the validation split; what follows is the test split")
+    history: bool = option(False, "add the users' histories")
+    history_length: int = option(50, "videos kept of a history, the last ones")
+
+    def open(self, raw_dir: str | None, seed: int) -> Source:
+        """See `Loader`."""
+        labels = tuple(self.labels.split(","))
+        if unknown := [label for label in labels if label not in LABELS]:
+            raise ValueError(f"labels must be among {LABELS}, got {unknown[0]!r}")
+        if self.train_until > self.valid_until:
+            raise ValueError(f"train_until {self.train_until} is after valid_until {self.valid_until}")
+        logs = [TextFile(path, header=True) for path in _find(raw_dir, "log_standard_*.csv")]
+        users = read_csv(_find(raw_dir, "user_features*.csv")[0], "user_id", USER_COLUMNS)
+        videos = read_csv(_find(raw_dir, "video_features_basic*.csv")[0], "video_id", VIDEO_COLUMNS)
+        history, history_end = _read_history(raw_dir) if self.history else (SideTable(), 0)
+        wanted = ("user_id", "video_id", "date", "hourmin", "tab", *labels)
+        return Source(
+            schema=Schema(self._features(labels)),
+            blocks=functools.partial(read_blocks, logs),
+            parse=_Parser(
+                [_positions(log, wanted) for log in logs],
+                users,
+                videos,
+                history,
+                history_end,
+                (self.train_until, self.valid_until),
+            ),
+            splits=("train", "valid", "test"),
+            size=sum(os.path.getsize(log.path) * (4 if log.path.endswith(".gz") else 1) for log in logs),
+            separators={"tag": b",", **dict.fromkeys(HISTORIES, b" ")},
+        )
+
+    def _features(self, labels: tuple[str, ...]) -> list[Feature]:
+        item = {"role": "item", "min_count": 5}
+        features = [
+            Feature("user_id", role=("user", "group"), dtype="int", min_count=5),
+            *(Feature(name, role="user", min_count=5) for name in USER_COLUMNS),
+            Feature("video_id", role=("item", "item_id"), dtype="int", min_count=5),
+            *(Feature(name, dtype="int", **item) for name in ("author_id", "music_id")),
+            *(Feature(name, **item) for name in ("video_type", "upload_type", "music_type")),
+            Feature("tag", "multi", max_length=MAX_TAGS, **item),
+            Feature("video_duration", "numeric", "item", binning="quantile", num_bins=20, missing="bucket"),
+            *(Feature(name, role="context", min_count=5) for name in ("tab", "hour")),
+        ]
+        if self.history:
+            options = {"dtype": "int", "table": "video_id", "max_length": self.history_length, "min_count": 5}
+            features += [Feature(name, "sequence", "user", **options) for name in HISTORIES]
+        return features + [Feature(label, "numeric", "label") for label in labels]
+
+
+class _Parser:
+    """Parses a block of the log and joins the tables; picklable."""
+
+    def __init__(
+        self,
+        positions: list[tuple[dict[str, int], int]],
+        users: SideTable,
+        videos: SideTable,
+        history: SideTable,
+        history_end: int,
+        ends: tuple[int, int],
+    ) -> None:
+        self._positions, self._ends = positions, ends
+        self._users, self._videos, self._history, self._history_end = users, videos, history, history_end
+
+    def __call__(self, block: Block) -> Rows:
+        positions, width = self._positions[block.index]
+        columns, numbers, bad = split_lines(block, b",", width)
+        tokens = {name: columns[i] for name, i in positions.items()}
+        dates, hours = tokens.pop("date"), tokens.pop("hourmin")
+        days, fits = self._days(dates, hours, numbers, bad)
+        if not fits.all():
+            kept = np.flatnonzero(fits).tolist()
+            numbers, days = numbers[fits], days[fits]
+            tokens = {name: tuple(values[i] for i in kept) for name, values in tokens.items()}
+            hours = tuple(hours[i] for i in kept)
+        splits = np.where(days <= self._ends[0], TRAIN, np.where(days <= self._ends[1], VALID, TEST)).astype(np.uint8)
+        tokens["hour"] = tuple(b"%d" % (int(hour) // 100) for hour in hours)
+        tokens |= self._users.join(tokens["user_id"])
+        tokens |= self._videos.join(tokens["video_id"])
+        tokens["music_type"] = tuple(map(as_integer, tokens["music_type"]))
+        tokens |= self._history.join(tokens["user_id"])
+        return Rows(numbers, row_keys(block.index, numbers), splits, tokens, bad, self._unknown(tokens))
+
+    def _days(
+        self, dates: tuple[bytes, ...], hours: tuple[bytes, ...], numbers: np.ndarray, bad: list[tuple[int, str]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The days as numbers, and which records have a day and an hour; the others go to `bad`."""
+        known = {date: int(date) if re.fullmatch(rb"\d{8}", date) else -1 for date in set(dates)}
+        days = np.array([known[date] for date in dates], np.int64)
+        whole = {hour: bool(re.fullmatch(rb"\d{1,4}", hour)) and int(hour) < 2400 for hour in set(hours)}
+        fits = (days > 0) & np.array([whole[hour] for hour in hours], bool)
+        for i in np.flatnonzero(~fits).tolist():
+            shown = f"{dates[i].decode('utf-8', 'replace')!r} and {hours[i].decode('utf-8', 'replace')!r}"
+            bad.append((int(numbers[i]), f"expected a date YYYYMMDD and a time HHMM, got {shown}"))
+        for i in np.flatnonzero(fits & (days <= self._history_end)).tolist()[:1]:
+            raise DataError(
+                f"row {numbers[i]} of the log is of {days[i]}, but the histories end on {self._history_end}"
+            )
+        return days, fits
+
+    def _unknown(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]]) -> dict[str, int]:
+        absent = {
+            "records_without_user_features": self._users.absent(tokens["user_id"]),
+            "records_without_video_features": self._videos.absent(tokens["video_id"]),
+        }
+        return {name: count for name, count in absent.items() if count}
+
+
+def _find(raw_dir: str | None, pattern: str) -> list[str]:
+    if raw_dir is None:
+        raise FileNotFoundError(f"raw_dir is needed: the directory that holds {pattern}")
+    paths = sorted(glob.glob(os.path.join(raw_dir, pattern)) + glob.glob(os.path.join(raw_dir, pattern + ".gz")))
+    if not paths:
+        raise FileNotFoundError(f"raw_dir {raw_dir!r}: expected {pattern} (or .gz)")
+    return paths
+
+
+def _positions(log: TextFile, wanted: tuple[str, ...]) -> tuple[dict[str, int], int]:
+    """Place of each wanted column in a file, and the number of its columns."""
+    header = first_line(log.path).decode("utf-8", "replace").split(",")
+    absent = [name for name in wanted if name not in header]
+    if absent:
+        raise DataError(f"{log.name}: no column {absent[0]!r}; it has {header}")
+    return {name: header.index(name) for name in wanted}, len(header)
+
+
+def _read_history(raw_dir: str | None) -> tuple[SideTable, int]:
+    path = _find(raw_dir, "user_history_until_*.tsv")[-1]
+    end = re.search(r"until_(\d{8})\.", path)
+    if end is None:
+        raise DataError(f"{os.path.basename(path)}: the name must tell the last day, user_history_until_YYYYMMDD.tsv")
+    table = read_csv(path, "user_id", tuple(HISTORIES.values()), separator="\t")
+    return dataclasses.replace(table, names=tuple(HISTORIES)), int(end[1])
