@@ -181,7 +181,7 @@ def normalized_cross_entropy(labels: Any, logits: Any, weights: Any = None) -> f
     if not 0 < mean < 1:
         return float("nan")
     entropy = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean))
-    return log_loss(labels, logits, weights) / entropy
+    return float(log_loss(labels, logits, weights) / entropy)
 
 
 def roc_curve(labels: Any, scores: Any, weights: Any = None, max_points: int = 500) -> tuple[np.ndarray, np.ndarray]:

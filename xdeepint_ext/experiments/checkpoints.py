@@ -1,0 +1,112 @@
+"""Where a run keeps its weights while it trains: in files, from which a killed run goes on, or in memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.models import RankingModel
+
+__all__ = ["CheckpointStore", "MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps the best weights in memory, and nothing to resume from.
+
+    Args:
+      model: a built model.
+    """
+
+    def __init__(self, model: RankingModel) -> None:
+        self._model = model
+        self._best: list[Any] = []
+
+    def restore(self) -> bool:
+        """Whether there was something to go on from: never."""
+        return False
+
+    def save(self) -> None:
+        """Does nothing."""
+
+    def keep_best(self, step: int) -> None:
+        """Remembers the present weights as the best."""
+        self._best = [weight.numpy() for weight in self._model.weights]
+
+    def load_best(self, step: int) -> None:
+        """Puts the best weights back."""
+        for weight, value in zip(self._model.weights, self._best, strict=True):
+            weight.assign(value)
+
+
+class CheckpointStore:
+    """Checkpoints of everything that decides how training goes on, and the best weights beside them.
+
+    A checkpoint holds the weights, the optimizers' slots and steps, the metrics' accumulators, the states of the random
+    generators (dropout) and the `RunState`. It becomes the latest by one rename of TensorFlow's `checkpoint` file. The
+    best weights of step n are complete in `best/` before a checkpoint says that n is best, and those of older steps
+    are deleted after it says so. So a process may be killed at any moment.
+
+    Args:
+      directory: `checkpoints/` of the run.
+      model: a built and compiled model whose optimizer is built, too.
+      state: of the run.
+
+    Raises:
+      ValueError: the checkpoint found does not fit the model.
+    """
+
+    def __init__(self, directory: str, model: RankingModel, state: RunState) -> None:
+        self._best_dir = os.path.join(directory, "best")
+        self._state = state
+        self._weights = tf.train.Checkpoint(weights=list(model.weights))
+        self._checkpoint = tf.train.Checkpoint(
+            model=model, metrics=list(model.metrics), random=random_generators(model), state=state
+        )
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=2)
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            if re.search(r"_temp(_|$)|\.tempstate", name):  # a save that a kill broke off
+                path = os.path.join(directory, name)
+                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+    def restore(self) -> bool:
+        """Goes back to the latest checkpoint, if there is one."""
+        latest = self._manager.latest_checkpoint
+        if latest is None:
+            return False
+        try:
+            self._checkpoint.restore(latest).assert_consumed()
+        except (AssertionError, tf.errors.OpError, ValueError) as error:
+            raise ValueError(f"checkpoint {latest} does not fit the model: {error}") from None
+        return True
+
+    def save(self) -> None:
+        """Makes a checkpoint of the present state."""
+        self._manager.save(checkpoint_number=self._state.now.step)
+        best = self._state.now.best_step
+        for name in os.listdir(self._best_dir) if os.path.isdir(self._best_dir) else ():
+            if not name.startswith(f"{_best_name(best)}."):
+                os.remove(os.path.join(self._best_dir, name))
+
+    def keep_best(self, step: int) -> None:
+        """Writes the present weights as the best, those of `step`; they count from the next `save` on."""
+        self._weights.write(os.path.join(self._best_dir, _best_name(step)))
+
+    def load_best(self, step: int) -> None:
+        """Puts the best weights back."""
+        self._weights.read(os.path.join(self._best_dir, _best_name(step))).assert_consumed()
+
+
+def random_generators(model: tf.keras.Model) -> list[tf.random.Generator]:
+    """The generators of a built model's random layers; Keras leaves them out of checkpoints."""
+    holders = (getattr(module, "_random_generator", None) for module in model.submodules)
+    found = (getattr(holder, "_generator", None) for holder in holders)
+    return [generator for generator in found if generator is not None]
+
+
+def _best_name(step: int | None) -> str:
+    return f"best-{step}"

@@ -1,0 +1,113 @@
+"""`Config`: everything that decides a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from xdeepint_ext.experiments.model_options import make_options
+from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
+from xdeepint_ext.experiments.options import check_choices, option, options_of
+
+__all__ = ["Config"]
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
+STOPPING_METRICS = ("auc", "logloss", "gauc", "none")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run: its data, model, training and what is made of the result. Each field but the last two is also a flag.
+
+    Raises:
+      ValueError: a value is out of range, or none of its choices; the message names it.
+
+    Example:
+      >>> config = Config(data_dir="data", model="xdeepint", model_options={"num_layers": 2})
+      >>> config.options.num_layers
+      2
+    """
+
+    data_dir: str = option("", "directory that data.prepare wrote", changes="nothing")
+    model_dir: str = option("", "directory for the run's results and checkpoints", changes="nothing")
+    features: tuple[str, ...] = option((), "model inputs: names or patterns (age*); default: all of schema.pbtxt")
+    batch_size: int = option(4096, "examples of a step over all replicas; paper: 4096")
+    epochs: int = option(10, "passes over the training records at most")
+    max_steps: int | None = option(None, "training steps at most")
+    optimizer: str = option("paper", "paper = G-FTRL for embeddings and FTRL for interactions; others", OPTIMIZERS)
+    learning_rate: float | None = option(None, "default: the optimizer's own (FTRL 0.02, Adam 0.001, Adagrad 0.01)")
+    embedding_learning_rate: float | None = option(None, "of the embedding tables; default: learning_rate")
+    schedule: str = option("constant", "learning rate over the steps: constant, or cosine down to 0", SCHEDULES)
+    beta: float = option(1.0, "G-FTRL's beta for the loss summed over the batch; authors: 1")
+    lambda1: float = option(10.0, "G-FTRL's group penalty for the summed loss; authors: 10")
+    lambda2: float = option(10.0, "G-FTRL's squared penalty for the summed loss; authors: 10")
+    l1: float = option(0.1, "FTRL's L1 penalty for the summed loss; authors: 0.1")
+    l2: float = option(0.1, "FTRL's L2 penalty for the summed loss; authors: 0.1")
+    seed: int = option(0, "of initial weights, record order and dropout")
+    early_stopping: str = option("auc", "metric of the valid split whose best weights are kept", STOPPING_METRICS)
+    patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
+    eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")
+    checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
+    strategy: str = option("auto", "auto = mirrored where there are several GPUs, else one_device", STRATEGIES)
+    mixed_precision: str = option("float32", "Keras's dtype policy", PRECISIONS)
+    jit_compile: bool = option(False, "compile the dense part with XLA")
+    deterministic: bool = option(False, "only deterministic kernels: a run repeats bit for bit")
+    cache: bool = option(False, "keep the preprocessed records in memory; they are then shuffled as a whole")
+    max_bad_records: int = option(0, "damaged training records that may be skipped (and are counted)")
+    evaluate: tuple[str, ...] = option(("valid", "test"), "splits to evaluate at the end", changes="report")
+    slices: tuple[str, ...] = option((), "features whose values are evaluated one by one", changes="report")
+    save_predictions: bool = option(False, "write predictions-SPLIT.npz", changes="report")
+    report: bool = option(True, "write report.html (needs matplotlib)", changes="report")
+    export: bool = option(False, "write saved_model/ for serving", changes="report")
+    progress: bool = option(True, "show a progress line", changes="nothing")
+    model: str = "xdeepint"
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("features", "evaluate", "slices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_choices(self)
+        for name in ("batch_size", "epochs", "max_steps", "patience", "eval_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        for name in ("learning_rate", "embedding_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if not self.data_dir:
+            raise ValueError("data_dir must name a directory that data.prepare wrote, got ''")
+        self.options  # noqa: B018 - raises where the model's options are wrong
+
+    @property
+    def options(self) -> Any:
+        """The model's options, with defaults."""
+        return make_options(self.model, dict(self.model_options))
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with other values; `model_options` are merged into this one's."""
+        options = {**self.model_options, **changes.pop("model_options", {})}
+        return dataclasses.replace(self, model_options=options, **changes)
+
+    def flags(self, changes: str | None = None) -> dict[str, Any]:
+        """Every option, the model's own included, by name.
+
+        Args:
+          changes: only those whose other values change this; see `option`.
+        """
+        return {
+            name: getattr(source, name)
+            for source in (self, self.options)
+            for name, field in options_of(type(source)).items()
+            if changes in (None, field.metadata["changes"])
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 (first 12 hex digits) of the model and all that changes its training, data and seed apart."""
+        values = {"model": self.model, **self.flags("training")}
+        values.pop("seed")
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,116 @@
+"""Flags made of `Config` and of the models' options, and flagfiles by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from absl import flags
+
+from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.model_options import MODELS
+from xdeepint_ext.experiments.options import flag_types, options_of
+
+__all__ = ["FLAGFILES", "config_of_flags", "define_flags", "find_flagfiles", "parse"]
+
+FLAGFILES = os.path.join(os.path.dirname(__file__), "flagfiles")
+_DEFINE = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    tuple: flags.DEFINE_list,
+}
+
+
+def define_flags(models: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of `Config` and of the models' own options.
+
+    Args:
+      models: whose options; an option that several models have is one flag.
+      flag_values: where.
+    """
+    defined: set[str] = set()
+    for cls in (Config, *(MODELS[model] for model in models)):
+        types = flag_types(cls)
+        for name, field in options_of(cls).items():
+            if name in defined:
+                continue
+            defined.add(name)
+            choices, text = field.metadata["choices"], field.metadata["help"]
+            default = list(map(str, field.default)) if types[name] is tuple else field.default
+            if choices and types[name] is str:
+                flags.DEFINE_enum(name, default, choices, text, flag_values=flag_values)
+            else:
+                _DEFINE[types[name]](name, default, text, flag_values=flag_values)
+
+
+def config_of_flags(model: str, flag_values: flags.FlagValues = flags.FLAGS) -> Config:
+    """The `Config` that parsed flags state.
+
+    Args:
+      model: name of the model.
+      flag_values: with the flags of `define_flags`.
+    """
+
+    def values(cls: type) -> dict[str, Any]:
+        return {name: _converted(cls, name, flag_values[name].value) for name in options_of(cls)}
+
+    return Config(model=model, model_options=values(MODELS[model]), **values(Config))
+
+
+def given_flags(models: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """Only the flags that were given, by name, in the types of the options."""
+    found: dict[str, Any] = {}
+    for cls in (*(MODELS[model] for model in models), Config):
+        given = [name for name in options_of(cls) if flag_values[name].present]
+        found |= {name: _converted(cls, name, flag_values[name].value) for name in given}
+    return found
+
+
+def parse(model: str, arguments: Sequence[str]) -> Config:
+    """The `Config` of command line arguments, without touching the process's flags.
+
+    Args:
+      model: name of the model.
+      arguments: such as `["--data_dir=D", "--flagfile=xdeepint_adult"]`.
+
+    Raises:
+      flags.Error: a flag is unknown, or its value is of no use.
+    """
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
+    define_flags([model], flag_values)
+    flag_values(["experiment", *find_flagfiles(arguments)])
+    return config_of_flags(model, flag_values)
+
+
+def find_flagfiles(arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which `--flagfile=NAME` of a file of this package's `flagfiles/` has its path.
+
+    Raises:
+      FileNotFoundError: there is neither such a file nor such a name.
+    """
+    found = []
+    for argument in arguments:
+        flag, _, name = argument.partition("=")
+        if flag.lstrip("-") == "flagfile" and argument.startswith("-") and name and not os.path.exists(name):
+            path = os.path.join(FLAGFILES, f"{name}.cfg")
+            if not os.path.exists(path):
+                known = sorted(file.removesuffix(".cfg") for file in os.listdir(FLAGFILES) if file.endswith(".cfg"))
+                raise FileNotFoundError(f"--flagfile={name}: no such file, and none of the names {known}")
+            argument = f"--flagfile={path}"
+        found.append(argument)
+    return found
+
+
+def _converted(cls: type, name: str, value: Any) -> Any:
+    """Lists as tuples, of whole numbers where the option says so."""
+    if flag_types(cls)[name] is not tuple:
+        return value
+    numbers = "int" in str(cls.__annotations__[name])
+    try:
+        return tuple(int(item) if numbers else item for item in value)
+    except ValueError:
+        raise flags.IllegalFlagValueError(f"flag --{name}={','.join(value)}: expected whole numbers") from None

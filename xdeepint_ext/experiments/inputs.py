@@ -1,0 +1,152 @@
+"""`Inputs`: the records of a run, from files or from memory."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext import data
+from xdeepint_ext.data import memory
+from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest
+from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.schema import Schema
+
+__all__ = ["Inputs", "select_features"]
+
+# Splits that are evaluated again and again stay in memory up to this size.
+KEPT_BYTES = 512 << 20
+
+
+class Inputs:
+    """The records of a run.
+
+    Args:
+      config: its `data_dir`, `features`, `batch_size`, `seed`, `cache` and `max_bad_records`.
+
+    Attributes:
+      manifest: of the data.
+      schema: the features that the model is made of.
+      steps_per_epoch: of the training records.
+      skipped: damaged training records that were left out.
+
+    Raises:
+      DataError: the data directory is not fit to be read.
+      ValueError: `features` names a column that is not there.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.manifest = Manifest.load(config.data_dir)
+        self.schema = select_features(config.data_dir, self.manifest, config.features)
+        self._kept: dict[str, list[Any]] = {}
+        train = self.train(0)
+        self.steps_per_epoch, self.records = train.steps_per_epoch, train.records
+        self.skipped = len(train.skipped)
+
+    @property
+    def vocabulary_dir(self) -> str:
+        """Directory of the vocabularies."""
+        return os.path.join(self._config.data_dir, VOCABULARY)
+
+    def preprocessor(self) -> data.Preprocessor:
+        """What makes the model's inputs of raw values."""
+        return data.Preprocessor(self.schema, self.vocabulary_dir)
+
+    def train(self, start_step: int) -> tf.data.Dataset:
+        """Training batches without end, from a step on; their order depends on the seed only."""
+        config = self._config
+        order = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
+        if not config.cache:
+            return self._read("train", max_bad_records=config.max_bad_records, **order)
+        arrays, skipped = self._arrays("train")
+        dataset = memory.batches(arrays, config.batch_size, **order)
+        dataset.records = int(tf.nest.flatten(arrays)[0].shape[0])
+        dataset.steps_per_epoch = data.steps_per_epoch(dataset.records, config.batch_size)
+        dataset.skipped = skipped
+        return dataset
+
+    def batches(self, split: str) -> Iterable[Any]:
+        """All batches of a split once, in the records' order.
+
+        Raises:
+          DataError: there is no such split, or it is empty.
+        """
+        if split not in self._kept and self._config.cache:
+            self._kept[split] = _cut(self._arrays(split)[0], self._config.batch_size)
+        elif split not in self._kept:
+            dataset = self._read(split)
+            values = sum(spec.shape[-1] or 1 for spec in tf.nest.flatten(dataset.element_spec) if spec.shape.rank)
+            if 8 * values * dataset.records > KEPT_BYTES:
+                return dataset
+            self._kept[split] = list(dataset)
+        return self._kept[split]
+
+    def _read(self, split: str, **options: Any) -> tf.data.Dataset:
+        schema = None if self.manifest.packed else self.schema
+        return data.read(self._config.data_dir, split, self._config.batch_size, schema=schema, **options)
+
+    def _arrays(self, split: str) -> tuple[Any, tuple[Any, ...]]:
+        config = self._config
+        manifest = os.path.join(config.data_dir, "manifest.json")
+        bad = config.max_bad_records if split == "train" else 0
+        return _arrays(config.data_dir, os.path.getmtime(manifest), split, self.schema.to_json(), bad)
+
+
+def _cut(arrays: Any, batch_size: int) -> list[Any]:
+    size = int(tf.nest.flatten(arrays)[0].shape[0])
+    starts = range(0, size, batch_size)
+    return [tf.nest.map_structure(lambda array, i=i: array[i : i + batch_size], arrays) for i in starts]
+
+
+@functools.lru_cache(maxsize=12)
+def _arrays(
+    data_dir: str, written: float, split: str, schema: str, max_bad_records: int
+) -> tuple[Any, tuple[Any, ...]]:
+    """A split as tensors, and its skipped records; kept for the next run of a sweep."""
+    packed = Manifest.load(data_dir).packed
+    given = None if packed else Schema.from_json(schema)
+    dataset = data.read(data_dir, split, 8192, schema=given, max_bad_records=max_bad_records)
+    return memory.collect(dataset), dataset.skipped
+
+
+def select_features(data_dir: str, manifest: Manifest, features: tuple[str, ...]) -> Schema:
+    """The directory's schema, or the chosen features of all that `data.prepare` keeps statistics of.
+
+    Args:
+      data_dir: a prepared directory.
+      manifest: its manifest.
+      features: names or patterns of model inputs; empty = those of schema.pbtxt. Labels and side inputs always stay.
+
+    Raises:
+      ValueError: a name or pattern fits no input.
+    """
+    own = Schema.load(data_dir)
+    if not features:
+        return own
+    if manifest.packed:
+        raise DataError(f"{data_dir} holds materialised records: features cannot be chosen any more, got {features}")
+    everything = manifest.notes.get("all_features")
+    known = Schema.from_json(everything) if everything else own
+    inputs = [feature.name for feature in known.inputs]
+    chosen: set[str] = set()
+    for pattern in features:
+        found = fnmatch.filter(inputs, pattern)
+        if not found:
+            raise ValueError(f"features: {pattern!r} fits no input of {data_dir}; it has {inputs}")
+        chosen.update(found)
+    return known.select([feature.name for feature in known if feature.name in chosen or not feature.is_input])
+
+
+def record_keys(data_dir: str, split: str) -> np.ndarray:
+    """A 63-bit fingerprint of each record's bytes, in the order of `Inputs.batches`."""
+    manifest = Manifest.load(data_dir)
+    files = [os.path.join(data_dir, shard.file) for shard in manifest.shards(split)]
+    records = tf.data.TFRecordDataset(files, compression_type=manifest.compression)
+    hashes = records.batch(8192).map(lambda serialized: tf.strings.to_hash_bucket_fast(serialized, 2**63 - 1))
+    return np.concatenate([part.numpy() for part in hashes])

@@ -1,0 +1,97 @@
+"""The models that experiments can train, each with its hyper-parameters: a new one is a class and a line here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.models import RankingModel, XDeepInt
+from xdeepint_ext.models.baselines import FM, LR
+from xdeepint_ext.schema import Schema
+
+__all__ = ["MODELS", "make_options"]
+
+ACTIVATIONS = ("linear", "tanh", "sigmoid", "softplus", "swish", "relu", "elu", "selu")
+
+
+class ModelOptions(Protocol):
+    """What a run asks of a model's options: a dataclass of `option` fields."""
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class XDeepIntOptions:
+    """Hyper-parameters of `XDeepInt`; see there."""
+
+    width: int = option(16, "embedding width K; paper: 16")
+    num_layers: int = option(3, "polynomial interaction layers; paper: 1 to 4 by validation")
+    num_subspaces: int = option(4, "sub-spaces h, a divisor of the width; paper: 1 to 16 by validation")
+    activation: str = option("linear", "of the aggregated map; paper: linear", ACTIVATIONS)
+    residual: bool = option(True, "False: the variant of the authors' code without the residual")
+    dropout: float = option(0.0, "on the input of every interaction; authors: none")
+    kernel_l2: float = option(0.0, "L2 penalty of the interaction kernels in the loss; authors: none in effect")
+    dnn_units: tuple[int, ...] = option((), "widths of a deep part beside the interaction (xDeepInt+)")
+    dnn_dropout: float = option(0.0, "dropout of the deep part")
+    embedding_stddev: float | None = option(None, "deviation of the initial embeddings; default 1 / sqrt(width)")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        l2, stddev = options.pop("kernel_l2"), options.pop("embedding_stddev")
+        return XDeepInt(
+            schema,
+            kernel_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
+            embedding_initializer=_normal(stddev),
+            **options,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FMOptions:
+    """Hyper-parameters of `FM`; see there."""
+
+    width: int = option(16, "columns of the factors; paper's embedding width: 16")
+    embedding_stddev: float | None = option(None, "deviation of the initial factors; default 1 / sqrt(width)")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        return FM(schema, width=self.width, embedding_initializer=_normal(self.embedding_stddev))
+
+
+@dataclasses.dataclass(frozen=True)
+class LROptions:
+    """`LR` has no hyper-parameters."""
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        return LR(schema)
+
+
+MODELS: dict[str, type] = {"fm": FMOptions, "lr": LROptions, "xdeepint": XDeepIntOptions}
+"""Name of a model -> its options."""
+
+
+def make_options(model: str, values: dict[str, Any]) -> Any:
+    """A model's options with the given values.
+
+    Raises:
+      ValueError: there is no such model or option, or a value is none of its option's choices.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model must be one of {sorted(MODELS)}, got {model!r}")
+    known = options_of(MODELS[model])
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no option of model {model!r}; it has {sorted(known)}")
+    options = MODELS[model](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    check_choices(options)
+    return options
+
+
+def _normal(stddev: float | None) -> Any:
+    return None if stddev is None else tf.keras.initializers.TruncatedNormal(stddev=stddev)

@@ -1,0 +1,61 @@
+"""A file of finished runs: one line each, appended at once, so that a sweep that broke off goes on behind the last."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["Results"]
+
+KEYS = ("dataset", "data", "configuration", "seed")
+
+
+class Results:
+    """Rows of a CSV file, of which (dataset, data, configuration, seed) is the key.
+
+    Args:
+      path: of the file; it need not exist.
+
+    Example:
+      >>> results = Results("doctest_results.csv")  # doctest: +SKIP
+      >>> key = {"dataset": "adult", "data": "1f", "configuration": "ab", "seed": 0}
+      >>> results.add(key, {"test.auc": 0.92})  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._rows: list[dict[str, str]] = []
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", newline="") as stream:
+                self._rows = list(csv.DictReader(stream))
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return iter(self._rows)
+
+    def find(self, key: Mapping[str, Any], needs: str = "") -> dict[str, str] | None:
+        """The last row of that key which has a value in column `needs`, or None."""
+        wanted = {name: str(value) for name, value in key.items()}
+        for row in reversed(self._rows):
+            if all(row.get(name) == value for name, value in wanted.items()) and (not needs or row.get(needs)):
+                return row
+        return None
+
+    def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Appends a row and writes the file; a new column is empty in the rows before."""
+        row = {**key, **values}
+        self._rows.append({name: _text(value) for name, value in row.items()})
+        columns = list(dict.fromkeys(name for found in self._rows for name in found))
+        directory = os.path.dirname(self._path)
+        if directory:
+            os.makedirs(directory, exist_ok=True)
+        with open(f"{self._path}.part", "w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(f"{self._path}.part", self._path)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)

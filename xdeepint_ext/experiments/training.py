@@ -1,0 +1,159 @@
+"""The training loop: exact position, evaluation every so many steps, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
+from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.inputs import Inputs
+from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.experiments.scores import stopping_value
+from xdeepint_ext.models import RankingModel
+from xdeepint_ext.utils.progress import Progress
+
+__all__ = ["Schedule", "train"]
+
+PAPER_EVAL_EVERY = 2000
+PATIENT_EVALUATIONS = 3
+# Seconds between two looks at the clock; training itself runs in one graph in between.
+CHUNK_SECONDS = 0.5
+
+
+class Schedule:
+    """When a run evaluates, saves and ends, in steps.
+
+    Args:
+      config: of the run.
+      steps_per_epoch: of its records.
+    """
+
+    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+        total = config.epochs * steps_per_epoch
+        self.total = min(total, config.max_steps) if config.max_steps else total
+        self.eval_every = config.eval_every or min(steps_per_epoch, PAPER_EVAL_EVERY)
+        self.checkpoint_every = config.checkpoint_every
+        self.patience = config.patience or PATIENT_EVALUATIONS * self.eval_every
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the run evaluates after so many steps."""
+        return step % self.eval_every == 0 or step == self.total
+
+    def steps_until_event(self, step: int) -> int:
+        """Steps from here to the next evaluation or checkpoint."""
+        ends = [(step // every + 1) * every for every in (self.eval_every, self.checkpoint_every)]
+        return min(*ends, self.total) - step
+
+
+def train(
+    config: Config,
+    inputs: Inputs,
+    model: RankingModel,
+    strategy: tf.distribute.Strategy,
+    state: RunState,
+    store: CheckpointStore | MemoryStore,
+    validate: Callable[[], Mapping[str, float]] | None,
+) -> None:
+    """Trains from the state's step on, until all steps are done or the valid split says that it is enough.
+
+    At the end the model has the best weights, or without `validate` the last.
+
+    Args:
+      config: of the run.
+      inputs: its records.
+      model: built and compiled.
+      strategy: where the model lives.
+      state: position; updated, with the history of evaluations.
+      store: for checkpoints and the best weights.
+      validate: gives the metrics of the valid split; None = no early stopping.
+
+    Raises:
+      FloatingPointError: the loss is no longer finite.
+    """
+    schedule = Schedule(config, inputs.steps_per_epoch)
+    now = state.now
+    if not now.finished:
+        dataset = inputs.train(now.step)
+        if strategy.num_replicas_in_sync > 1:
+            dataset = strategy.experimental_distribute_dataset(dataset)
+        iterator, steps = iter(dataset), _make_steps(model, strategy)
+        stream = sys.stderr if config.progress else open(os.devnull, "w")  # noqa: SIM115 - closed with the process
+        with Progress(schedule.total, "steps", "train", stream=stream) as progress:
+            progress.update(now.step)
+            chunk = 1
+            while not now.finished:
+                count = min(chunk, schedule.steps_until_event(now.step))
+                seconds = _timed(steps, iterator, count)
+                if chunk > 1:  # the first call traces the graph
+                    now.seconds, now.timed_steps = now.seconds + seconds, now.timed_steps + count
+                chunk = max(2, int(CHUNK_SECONDS * count / seconds)) if chunk > 1 else 2
+                now.step += count
+                loss = float(model.metrics[0].result())
+                progress.update(count, text=f"loss {loss:.4f}")
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the training loss is {loss} after step {now.step}: lower the learning rate, or look for NaN "
+                        "and huge values in the data"
+                    )
+                if schedule.evaluates(now.step):
+                    _evaluate(config, schedule, model, state, store, validate)
+                if schedule.evaluates(now.step) or now.step % schedule.checkpoint_every == 0:
+                    store.save()
+    if now.best_step is not None:
+        store.load_best(now.best_step)
+
+
+def _make_steps(model: RankingModel, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
+    """A graph of several training steps."""
+
+    @tf.function
+    def steps(iterator: Any, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            strategy.run(model.train_step, args=(next(iterator),))
+
+    return steps
+
+
+def _timed(steps: Callable[[Any, tf.Tensor], None], iterator: Any, count: int) -> float:
+    started = time.perf_counter()
+    steps(iterator, tf.constant(count, tf.int64))
+    return max(time.perf_counter() - started, 1e-9)
+
+
+def _evaluate(
+    config: Config,
+    schedule: Schedule,
+    model: RankingModel,
+    state: RunState,
+    store: CheckpointStore | MemoryStore,
+    validate: Callable[[], Mapping[str, float]] | None,
+) -> None:
+    """One entry of the history; decides about the best weights and about the end."""
+    now = state.now
+    entry = {"step": float(now.step)}
+    entry |= {f"train_{metric.name}": float(metric.result()) for metric in model.metrics}
+    for metric in model.metrics:
+        metric.reset_state()
+    if validate is not None:
+        values = validate()
+        entry |= {f"valid_{name}": value for name, value in values.items()}
+        value = stopping_value(values, config.early_stopping)
+        if math.isnan(value):
+            raise ValueError(
+                f"early_stopping: {config.early_stopping} is not defined on the valid split; choose another metric"
+            )
+        if now.best_value is None or value > now.best_value:
+            now.best_step, now.best_value = now.step, value
+            store.keep_best(now.step)
+    now.history.append(entry)
+    if now.step >= schedule.total:
+        now.finished = "all steps done"
+    elif now.best_step is not None and now.step - now.best_step >= schedule.patience:
+        now.finished = f"no better {config.early_stopping} on the valid split for {now.step - now.best_step} steps"
