@@ -64,13 +64,15 @@ def from_pandas(
     given = {feature.name: feature for feature in features}
     if frame.empty:
         raise DataError(f"the frame has no rows; its columns: {list(frame.columns)}")
-    lacking = [name for name in (*labels, *(f.raw_name for f in given.values())) if name not in frame.columns]
+    beside_ids = [feature.weights for feature in given.values() if feature.weights]
+    needed = (*labels, *beside_ids, *(feature.raw_name for feature in given.values()))
+    lacking = [name for name in needed if name not in frame.columns]
     if lacking:
         raise DataError(f"the frame lacks the columns {lacking}; it has {list(frame.columns)}")
     guessed = [
         given.pop(name) if name in given else _guess(name, frame[name], min_count)
         for name in frame.columns
-        if name not in labels
+        if name not in (*labels, *beside_ids)
     ]
     targets = [Feature(name, "numeric", "label") for name in labels]
     directory = tempfile.TemporaryDirectory(prefix="vocabulary-")
