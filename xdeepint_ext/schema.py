@@ -26,6 +26,7 @@ INPUT_ROLES = ("user", "item", "context")
 # A column with one of these roles reaches the losses and metrics under the keyword that stands beside the role.
 SIDE_INPUTS = {"group": "group_ids", "item_id": "item_ids", "stage": "stages", "teacher": "teacher"}
 ROLES = (*INPUT_ROLES, "label", "weight", *SIDE_INPUTS)
+NUMBER_ROLES = {"label", "weight", "teacher"}
 DTYPES = ("string", "int", "float")
 COMBINERS = ("mean", "sum", "sqrtn", "max", "concat")
 LOOKUPS = ("vocabulary", "hash", "identity")
@@ -33,7 +34,7 @@ BINNINGS = ("quantile", "boundaries", "log_square")
 SCALINGS = ("standard", "log", "none")
 LOG_SQUARE_BINS = 64
 
-_SAFE_NAME = re.compile(r"^[A-Za-z0-9_.][A-Za-z0-9_.\-/]*$")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\-/]*")
 
 
 class SchemaError(ValueError):
@@ -117,7 +118,7 @@ class Feature:
         if self.boundaries is not None:
             object.__setattr__(self, "boundaries", tuple(float(b) for b in self.boundaries))
         if not self.dtype:
-            numbers = self.kind in ("numeric", "vector") or {"label", "weight", "teacher"} & set(roles)
+            numbers = self.kind in ("numeric", "vector") or NUMBER_ROLES & set(roles)
             object.__setattr__(self, "dtype", "float" if numbers else "string")
         self._check()
 
@@ -126,7 +127,9 @@ class Feature:
             if not condition:
                 raise SchemaError(f"Feature {self.name!r}: {message}")
 
-        demand(isinstance(self.name, str) and _SAFE_NAME.match(self.name), "name must be letters, digits and _ . - /")
+        demand(
+            isinstance(self.name, str) and _SAFE_NAME.fullmatch(self.name), "name must be letters, digits and _ . - /"
+        )
         demand(self.name not in SIDE_INPUTS.values(), f"name is reserved (one of {sorted(SIDE_INPUTS.values())})")
         for argument, value, choices in (
             ("kind", self.kind, KINDS),
@@ -146,6 +149,8 @@ class Feature:
             demand(value is None or whole, f"{argument} must be a whole number >= {least}, got {value!r}")
         demand(self.num_oov_buckets >= 1, f"num_oov_buckets must be >= 1, got {self.num_oov_buckets} (or oov='zero')")
         demand(self.min_count >= 1, f"min_count must be >= 1, got {self.min_count}")
+        numbers = NUMBER_ROLES & set(self.roles)
+        demand(not numbers or self.dtype != "string", f"role {', '.join(sorted(numbers))} is for numbers, not strings")
         if not self.is_input:
             return
         demand(self.kind not in ("multi", "sequence") or self.max_length, f"kind {self.kind!r} needs max_length")
