@@ -76,4 +76,56 @@ TABLES: dict[str, Table] = {
 }
 """Name of a table -> table; Tables 1, 2, 3, 4, 5, 6 and 7 of the xDeepInt paper, in this order, on each data set."""
 
+_FTRL = {"optimizer": "paper"}
+_ADAM = {"optimizer": "adam"}
+_SEARCH = {
+    **{
+        f"xDeepInt L={layers} h={subspaces} K={width} lambda={penalty}": {
+            "num_layers": layers,
+            "num_subspaces": subspaces,
+            "width": width,
+            "lambda1": penalty,
+            "lambda2": penalty,
+        }
+        for layers, subspaces, width, penalty in (
+            (1, 2, 8, 5.0),
+            (2, 1, 8, 5.0),
+            (2, 2, 8, 5.0),
+            (2, 4, 16, 5.0),
+            (3, 2, 8, 5.0),
+            (2, 2, 8, 2.0),
+            (2, 2, 8, 10.0),
+            (2, 4, 16, 10.0),
+        )
+    },
+    **{f"LR Adam {rate}": {"model": "lr", **_ADAM, "learning_rate": rate} for rate in (0.003, 0.01, 0.03, 0.1)},
+    **{
+        f"LR G-FTRL {rate} lambda={penalty}": {
+            "model": "lr",
+            **_FTRL,
+            "learning_rate": rate,
+            "lambda1": penalty,
+            "lambda2": penalty,
+        }
+        for rate, penalty in ((0.05, 0.1), (0.05, 1.0), (0.2, 0.1), (0.2, 1.0))
+    },
+    **{
+        f"FM Adam {rate} K={width}": {"model": "fm", **_ADAM, "learning_rate": rate, "width": width}
+        for rate, width in ((0.001, 8), (0.003, 8), (0.003, 4), (0.01, 4))
+    },
+    **{
+        f"FM G-FTRL {rate} K={width} lambda={penalty}": {
+            "model": "fm",
+            **_FTRL,
+            "learning_rate": rate,
+            "width": width,
+            "lambda1": penalty,
+            "lambda2": penalty,
+        }
+        for rate, width, penalty in ((0.05, 8, 2.0), (0.05, 8, 5.0), (0.05, 4, 2.0), (0.1, 8, 5.0))
+    },
+}
+TABLES["adult_search"] = Table(_SEARCH, flagfile="xdeepint_adult")
+"""Eight settings for each model; run with --select_on=valid."""
+
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
