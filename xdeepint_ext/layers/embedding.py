@@ -79,24 +79,29 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         """The variable that holds the trainable tables of the model's own width."""
         return self.tables[(self.width, True)]
 
+    @property
+    def tables(self) -> dict[tuple[int, bool], Any]:
+        """(width, trainable) -> the variable that holds these tables."""
+        # Not an attribute: a checkpoint cannot hold a dictionary of such keys.
+        return dict(zip(self._table_keys, self._tables, strict=True))
+
     def build(self, input_shape: Any) -> None:
         groups: dict[tuple[int, bool], list[Feature]] = {}
         for feature in self.schema.inputs:
             if feature.is_ids:
                 groups.setdefault((feature.width or self.width, feature.trainable), []).append(feature)
         self._lookups = [_Lookup(self.schema, features) for features in groups.values()]
-        self.tables = {}
+        self._table_keys = list(groups)
+        self._tables: list[Any] = []
         for (width, trainable), lookup in zip(groups, self._lookups, strict=True):
             suffix = ("" if width == self.width else f"_{width}") + ("" if trainable else "_frozen")
-            self.tables[(width, trainable)] = tag(
-                self.add_weight(
-                    name=f"table{suffix}",
-                    shape=(lookup.num_rows, width),
-                    initializer=self._initializer(width),
-                    trainable=trainable,
-                ),
-                "embedding",
+            table = self.add_weight(
+                name=f"table{suffix}",
+                shape=(lookup.num_rows, width),
+                initializer=self._initializer(width),
+                trainable=trainable,
             )
+            self._tables.append(tag(table, "embedding"))
         numbers = [f for f in self.schema.inputs if f.kind == "numeric" and not f.is_ids]
         if numbers:
             self.numeric_kernel = tag(
