@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.data.manifest import DataError, describe_tables, vocabulary_file
-from xdeepint_ext.data.parsing import INT_MISSING
+from xdeepint_ext.data.parsing import DTYPES, INT_MISSING, MISSING
 from xdeepint_ext.schema import LOG_SQUARE_BINS, Feature, Schema
 
 
@@ -28,7 +28,8 @@ class Preprocessor(tf.Module):
 
     Call arguments:
       raw: raw column -> tensor; one value (B,) or (B, 1), several values ragged or (B, n) padded with the column's
-        missing value ("", the lowest int64, NaN), vectors (B, n). Columns of side inputs may be absent.
+        missing value ("", the lowest int64, NaN), vectors (B, n). Columns of side inputs may be absent. Missing values
+        inside a list are left out, with their weights.
 
     Returns:
       The model's inputs, `input_signature(schema)`, plus `group_ids`, `item_ids`, `stages` (int64, (B,)) and `teacher`
@@ -63,32 +64,41 @@ class Preprocessor(tf.Module):
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         outputs: dict[str, tf.Tensor] = {}
         for feature in self.schema.inputs:
-            values = self._column(raw, feature.raw_name, feature.name)
-            outputs[feature.name] = self._input(feature, values)
-            if feature.weights_name and feature.weights:
-                weights = _dense(feature, self._column(raw, feature.weights, feature.name), float("nan"))
-                outputs[feature.weights_name] = tf.where(tf.math.is_nan(weights), 0.0, weights)
+            values = _column(raw, feature.raw_name, feature, feature.dtype)
+            if feature.kind in ("multi", "sequence"):
+                outputs |= self._lists(feature, values, raw)
+            else:
+                outputs[feature.name] = self._one(feature, tf.reshape(values, (-1, feature.length)))
         for keyword, feature in self.schema.side_inputs.items():
             if feature.raw_name in raw:
                 outputs[keyword] = _side_input(raw[feature.raw_name])
         return outputs
 
-    @staticmethod
-    def _column(raw: Mapping[str, Any], column: str, feature: str) -> Any:
-        if column not in raw:
-            raise ValueError(f"Preprocessor: column {column!r} of feature {feature!r} is missing; got {sorted(raw)}")
-        return raw[column]
-
-    def _input(self, feature: Feature, values: Any) -> tf.Tensor:
-        if feature.kind in ("multi", "sequence"):
-            return self._ids(feature, _dense(feature, values, INT_MISSING if feature.dtype == "int" else ""))
-        values = tf.reshape(values, (-1, feature.length))
+    def _one(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.kind == "categorical":
             return self._ids(feature, values)
         if feature.kind == "vector":
-            return tf.where(tf.math.is_finite(values), tf.cast(values, tf.float32), 0.0)
+            values = tf.cast(values, tf.float32)
+            return tf.where(tf.math.is_finite(values), values, 0.0)
         missing = values == INT_MISSING if values.dtype == tf.int64 else tf.math.is_nan(values)
         return _bin(feature, values, missing) if feature.is_ids else _scale(feature, values, missing)
+
+    def _lists(self, feature: Feature, values: Any, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Ids (B, max_length), and their weights where it has such. A missing value takes no place."""
+        padding = MISSING[feature.dtype]
+        values = values if isinstance(values, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(values)
+        here = tf.math.not_equal(values, padding)
+        chosen = _dense(feature, tf.ragged.boolean_mask(values, here), padding)
+        empty = tf.logical_and(chosen[:, :1] == padding, feature.missing == "bucket")
+        ids = tf.where(chosen == padding, tf.constant(0, tf.int64), self._ids(feature, chosen))
+        found = {feature.name: tf.concat([tf.where(empty, _missing_id(feature), ids[:, :1]), ids[:, 1:]], axis=1)}
+        if feature.weights and feature.weights_name:
+            weights = _column(raw, feature.weights, feature, "float")
+            weights = weights if isinstance(weights, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(weights)
+            weights = _dense(feature, tf.ragged.boolean_mask(_as_long(feature, weights, values), here), 0.0)
+            weights = tf.where(tf.math.is_nan(weights), 0.0, weights)
+            found[feature.weights_name] = tf.concat([tf.where(empty, 1.0, weights[:, :1]), weights[:, 1:]], axis=1)
+        return found
 
     def _ids(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         """Categorical values -> ids, any shape."""
@@ -141,12 +151,34 @@ def _load_table(feature: Feature, vocabulary_dir: str | os.PathLike[str] | None)
     return table
 
 
-def _dense(feature: Feature, values: Any, padding: Any) -> tf.Tensor:
-    """(B, any) -> (B, max_length): the first values of a multi, the last of a sequence, padded behind."""
-    if not isinstance(values, tf.RaggedTensor):
-        values = tf.convert_to_tensor(values)
-        empty = tf.math.is_nan(values) if values.dtype.is_floating else values == padding
-        values = tf.ragged.boolean_mask(values, tf.logical_not(empty))
+def _column(raw: Mapping[str, Any], column: str, feature: Feature, dtype: str) -> Any:
+    """The raw column, in the type that parsing gives it."""
+    if column not in raw:
+        raise ValueError(f"Preprocessor: column {column!r} of feature {feature.name!r} is missing; got {sorted(raw)}")
+    values = raw[column] if isinstance(raw[column], tf.RaggedTensor) else tf.convert_to_tensor(raw[column])
+    fits = {
+        "string": values.dtype == tf.string,
+        "int": values.dtype.is_integer,
+        "float": values.dtype.is_floating or values.dtype.is_integer,
+    }
+    if not fits[dtype]:
+        raise ValueError(
+            f"Preprocessor: column {column!r} of feature {feature.name!r} must be {dtype}, got {values.dtype.name}"
+        )
+    return values if values.dtype == DTYPES[dtype] else tf.cast(values, DTYPES[dtype])
+
+
+def _as_long(feature: Feature, weights: tf.RaggedTensor, values: tf.RaggedTensor) -> tf.RaggedTensor:
+    """The weights, once it is sure that each row has as many as the values."""
+    lengths, wanted = weights.row_lengths(), values.row_lengths()
+    message = [f"feature {feature.name!r}: column {feature.weights!r} must have one weight a value; values, weights:"]
+    same = tf.debugging.Assert(tf.reduce_all(lengths == wanted), [*message, wanted, lengths])
+    with tf.control_dependencies([same] if same is not None else []):
+        return weights.with_flat_values(tf.identity(weights.flat_values))
+
+
+def _dense(feature: Feature, values: tf.RaggedTensor, padding: Any) -> tf.Tensor:
+    """Ragged -> (B, max_length): the first values of a multi, the last of a sequence, padded behind."""
     values = values[:, -feature.length :] if feature.kind == "sequence" else values[:, : feature.length]
     return values.to_tensor(tf.constant(padding, values.dtype), shape=(None, feature.length))
 
