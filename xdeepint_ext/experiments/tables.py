@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 __all__ = ["TABLES", "Table"]
 
 ADULT_CATEGORICAL = [
@@ -76,56 +78,77 @@ TABLES: dict[str, Table] = {
 }
 """Name of a table -> table; Tables 1, 2, 3, 4, 5, 6 and 7 of the xDeepInt paper, in this order, on each data set."""
 
-_FTRL = {"optimizer": "paper"}
-_ADAM = {"optimizer": "adam"}
-_SEARCH = {
-    **{
-        f"xDeepInt L={layers} h={subspaces} K={width} lambda={penalty}": {
-            "num_layers": layers,
-            "num_subspaces": subspaces,
-            "width": width,
-            "lambda1": penalty,
-            "lambda2": penalty,
-        }
-        for layers, subspaces, width, penalty in (
-            (1, 2, 8, 5.0),
-            (2, 1, 8, 5.0),
-            (2, 2, 8, 5.0),
-            (2, 4, 16, 5.0),
-            (3, 2, 8, 5.0),
-            (2, 2, 8, 2.0),
-            (2, 2, 8, 10.0),
-            (2, 4, 16, 10.0),
-        )
-    },
-    **{f"LR Adam {rate}": {"model": "lr", **_ADAM, "learning_rate": rate} for rate in (0.003, 0.01, 0.03, 0.1)},
-    **{
-        f"LR G-FTRL {rate} lambda={penalty}": {
-            "model": "lr",
-            **_FTRL,
-            "learning_rate": rate,
-            "lambda1": penalty,
-            "lambda2": penalty,
-        }
-        for rate, penalty in ((0.05, 0.1), (0.05, 1.0), (0.2, 0.1), (0.2, 1.0))
-    },
-    **{
-        f"FM Adam {rate} K={width}": {"model": "fm", **_ADAM, "learning_rate": rate, "width": width}
-        for rate, width in ((0.001, 8), (0.003, 8), (0.003, 4), (0.01, 4))
-    },
-    **{
-        f"FM G-FTRL {rate} K={width} lambda={penalty}": {
-            "model": "fm",
-            **_FTRL,
-            "learning_rate": rate,
-            "width": width,
-            "lambda1": penalty,
-            "lambda2": penalty,
-        }
-        for rate, width, penalty in ((0.05, 8, 2.0), (0.05, 8, 5.0), (0.05, 4, 2.0), (0.1, 8, 5.0))
-    },
-}
-TABLES["adult_search"] = Table(_SEARCH, flagfile="xdeepint_adult")
-"""Eight settings for each model; run with --select_on=valid."""
+
+def _rows(*lines: str) -> dict[str, dict[str, Any]]:
+    """Rows from lines `MODEL flag=value ...`, which are their names too; `lambda=x` sets both penalties of G-FTRL."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        model, *settings = line.split()
+        flags = dict(setting.split("=") for setting in settings)
+        if "lambda" in flags:
+            flags["lambda1"] = flags["lambda2"] = flags.pop("lambda")
+        rows[line] = {"model": model, **{flag: yaml.safe_load(value) for flag, value in flags.items()}}
+    return rows
+
+
+TABLES["adult_search"] = Table(
+    _rows(
+        "xdeepint num_layers=1 num_subspaces=2 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=1 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=4 width=16 lambda=5",
+        "xdeepint num_layers=3 num_subspaces=2 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=2",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=10",
+        "xdeepint num_layers=2 num_subspaces=4 width=16 lambda=10",
+        "lr optimizer=adam learning_rate=0.003",
+        "lr optimizer=adam learning_rate=0.01",
+        "lr optimizer=adam learning_rate=0.03",
+        "lr optimizer=adam learning_rate=0.1",
+        "lr optimizer=paper learning_rate=0.05 lambda=0.1",
+        "lr optimizer=paper learning_rate=0.05 lambda=1",
+        "lr optimizer=paper learning_rate=0.2 lambda=0.1",
+        "lr optimizer=paper learning_rate=0.2 lambda=1",
+        "fm optimizer=adam learning_rate=0.001 width=8",
+        "fm optimizer=adam learning_rate=0.003 width=8",
+        "fm optimizer=adam learning_rate=0.003 width=4",
+        "fm optimizer=adam learning_rate=0.01 width=4",
+        "fm optimizer=paper learning_rate=0.05 width=8 lambda=2",
+        "fm optimizer=paper learning_rate=0.05 width=8 lambda=5",
+        "fm optimizer=paper learning_rate=0.05 width=4 lambda=2",
+        "fm optimizer=paper learning_rate=0.1 width=8 lambda=5",
+    ),
+    flagfile="xdeepint_adult",
+)
+TABLES["kuairand_search"] = Table(
+    _rows(
+        "xdeepint num_layers=2 num_subspaces=1 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=5",
+        "xdeepint num_layers=3 num_subspaces=2 width=16 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=2 width=16 lambda=10",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=2",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 lambda=10",
+        "xdeepint num_layers=1 num_subspaces=2 width=8 lambda=5",
+        "xdeepint num_layers=2 num_subspaces=2 width=8 optimizer=adam learning_rate=0.0003",
+        "lr optimizer=adam learning_rate=0.001",
+        "lr optimizer=adam learning_rate=0.003",
+        "lr optimizer=adam learning_rate=0.01",
+        "lr optimizer=adam learning_rate=0.03",
+        "lr optimizer=paper learning_rate=0.05 lambda=0.1",
+        "lr optimizer=paper learning_rate=0.05 lambda=1",
+        "lr optimizer=paper learning_rate=0.05 lambda=3",
+        "lr optimizer=paper learning_rate=0.2 lambda=1",
+        "fm optimizer=adam learning_rate=0.0003 width=8",
+        "fm optimizer=adam learning_rate=0.001 width=8",
+        "fm optimizer=adam learning_rate=0.001 width=4",
+        "fm optimizer=adam learning_rate=0.003 width=4",
+        "fm optimizer=paper learning_rate=0.05 width=8 lambda=2",
+        "fm optimizer=paper learning_rate=0.05 width=8 lambda=5",
+        "fm optimizer=paper learning_rate=0.05 width=8 lambda=10",
+        "fm optimizer=paper learning_rate=0.05 width=16 lambda=5",
+    ),
+    flagfile="xdeepint_kuairand",
+)
+"""The searches: eight settings for each model, run with --select_on=valid and one seed."""
 
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
