@@ -13,7 +13,7 @@ _AUTHORS_BATCH = 4096
 
 
 @register
-class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
+class GroupFtrl(RowWise):
     r"""FTRL whose first penalty acts on the norm of a row, so that rows without use become exactly zero.
 
     For a weight w with gradient g and state n = z = 0 (all of one shape, K columns), elementwise
@@ -129,8 +129,8 @@ class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
         >>> GroupFtrl.from_sum_loss(global_batch=1024).lambda1
         0.009765625
         """
-        constants = group_ftrl_for_mean_loss(global_batch=global_batch, beta=beta, lambda1=lambda1, lambda2=lambda2)
-        return cls(alpha, **constants, **kwargs)
+        kwargs |= group_ftrl_for_mean_loss(global_batch=global_batch, beta=beta, lambda1=lambda1, lambda2=lambda2)
+        return cls(alpha, **kwargs)
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
         """Creates the slots of the given variables."""
@@ -150,13 +150,15 @@ class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
         zeroed = self._zeroed[index]
         slots = (variable, self._accumulators[index], self._linears[index])
         if isinstance(gradient, tf.IndexedSlices):
-            values = self._next(*(tf.gather(slot, gradient.indices) for slot in slots), gradient.values)
+            w, n, z = (tf.gather(slot, gradient.indices) for slot in slots)
+            values = self._next(w, n, z, gradient.values)
             if not self.preserve_initial:
                 _zero_once(variable, zeroed)
             for slot, value in zip(slots, values, strict=True):
                 slot.scatter_update(tf.IndexedSlices(value, gradient.indices))
         else:
-            values = self._next(*(tf.convert_to_tensor(slot) for slot in slots), gradient)
+            w, n, z = (tf.convert_to_tensor(slot) for slot in slots)
+            values = self._next(w, n, z, gradient)
             for slot, value in zip(slots, values, strict=True):
                 slot.assign(value)
             zeroed.assign(tf.ones_like(zeroed))
@@ -182,7 +184,7 @@ class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
             config["alpha"] = tf.keras.optimizers.schedules.deserialize(config["alpha"], custom_objects)
         return cls(**config)
 
-    def _build_learning_rate(self, learning_rate):
+    def _build_learning_rate(self, learning_rate: Any) -> Any:
         # Keras would keep a float in float32, which is wrong in the eighth digit for float64 variables.
         if isinstance(learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule):
             return super()._build_learning_rate(learning_rate)
@@ -216,8 +218,10 @@ class GroupFtrl(RowWise, tf.keras.optimizers.Optimizer):
 def _zero_once(variable: tf.Variable, zeroed: tf.Variable) -> None:
     """Sets the variable to zero unless the flag says that it was done, and sets the flag."""
 
-    def zero():
-        variable.assign(tf.zeros(variable.shape, variable.dtype))
+    def zero() -> None:
+        # One zero for all rows, in place: `assign` would need a second table, and then a third for its copy.
+        every = tf.range(tf.constant(variable.shape[0], tf.int32 if variable.shape[0] <= tf.int32.max else tf.int64))
+        variable.scatter_update(tf.IndexedSlices(tf.zeros([], variable.dtype), every))
         zeroed.assign(tf.ones_like(zeroed))
 
     tf.cond(zeroed[0] > 0, lambda: None, zero)

@@ -2,23 +2,24 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from xdeepint_ext.utils.graph import in_xla
 
-Gradient = tf.Tensor | tf.IndexedSlices
+Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
 # Below this width TensorFlow's sparse-times-dense product adds in a plain loop, without Eigen's set-up for every row.
 _NARROW = 32
 
 
-class RowWise:
-    """A mixin for optimizers whose step on an `tf.IndexedSlices` gradient touches only the rows in it.
+class RowWise(tf.keras.optimizers.Optimizer):
+    """A base of optimizers whose step on a `tf.IndexedSlices` gradient touches only the rows in it.
 
-    It goes before the `tf.keras.optimizers.Optimizer` class among the bases. `update_step` then sees every row at most
-    once. Clipping comes after the summing, so that a sparse gradient has the norm of the dense gradient that it
-    stands for; Keras clips before.
+    `update_step` sees every row at most once. Where another optimizer is extended, this class goes first. Clipping
+    comes after the summing, so that a sparse gradient has the norm of the dense gradient that it stands for; Keras
+    clips before.
     """
 
     def _clip_gradients(self, grads: Sequence[Gradient]) -> Sequence[Gradient]:
