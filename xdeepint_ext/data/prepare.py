@@ -26,6 +26,7 @@ from xdeepint_ext.data.encoder import BlockEncoder, EncodedBlock
 from xdeepint_ext.data.finish import Statistics, with_min_count
 from xdeepint_ext.data.loaders import LOADERS, loader_options, make_loader
 from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, describe_tables
+from xdeepint_ext.data.materialize import materialize_into
 from xdeepint_ext.data.parallel import encode_in_processes
 from xdeepint_ext.data.source import Source
 from xdeepint_ext.data.writer import SHARD_BYTES, AtomicDirectory, ShardWriter
@@ -50,6 +51,7 @@ def prepare(
     shard_bytes: int = SHARD_BYTES,
     max_bad_rows: int = 0,
     overwrite: bool = False,
+    materialize: bool = False,
     **options: Any,
 ) -> Manifest:
     """Makes a prepared directory.
@@ -66,6 +68,7 @@ def prepare(
       shard_bytes: size at which a shard is full.
       max_bad_rows: so many unreadable records are skipped, counted and noted in the manifest; one more is an error.
       overwrite: replace an output directory that is there already.
+      materialize: write the Preprocessor's output instead of raw values; see `materialize.materialize`.
       **options: the loader's own arguments, such as `numeric="quantile"`.
 
     Returns:
@@ -97,7 +100,8 @@ def prepare(
         encoder = _encoder(source, statistics, seed, num_shards, compression)
         workers = num_workers or min(os.cpu_count() or 1, -(-source.size // _BYTES_PER_WORKER))
         blocks = encode_in_processes(encoder, source.blocks(), workers)
-        writer = ShardWriter(directory, num_shards, compression, shard_bytes)
+        raw_records = scratch if materialize else directory
+        writer = ShardWriter(raw_records, num_shards, compression, shard_bytes)
         stack.callback(writer.abort)
         notes = {"seed": seed, "options": options, **source.notes}
         notes |= _stream(dataset, blocks, source, statistics, writer, max_bad_rows)
@@ -105,9 +109,9 @@ def prepare(
         empty = [split for split in source.splits if split not in splits]
         if empty:
             raise DataError(f"{dataset}: no record for split {empty[0]!r}; the others: {sorted(splits)}")
-        return _write_meaning(
-            directory, source, statistics, Manifest(dataset, splits, {}, "", compression, notes=notes)
-        )
+        raw = Manifest(dataset, splits, {}, "", compression, notes=notes)
+        raw = _write_meaning(raw_records, source, statistics, raw)
+        return materialize_into(raw_records, directory) if materialize else raw
 
 
 def _check(compression: str, at_least_one: dict[str, int | None], max_bad_rows: int) -> None:
@@ -200,6 +204,7 @@ _FLAGS: tuple[tuple[str, type, str], ...] = (
     ("shard_bytes", int, "size at which a shard is full"),
     ("max_bad_rows", int, "so many unreadable records are skipped and counted"),
     ("overwrite", bool, "replace an output directory that is there"),
+    ("materialize", bool, "write preprocessed ids and floats instead of raw values"),
 )
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
 

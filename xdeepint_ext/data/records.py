@@ -15,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 
-__all__ = ["crc32c", "encode_feature", "frame_examples"]
+__all__ = ["crc32c", "encode_feature", "frame_examples", "packed_features"]
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 _GROUP = 4096
@@ -33,14 +33,51 @@ def encode_feature(name: str, dtype: str, values: Iterable[bytes] | Iterable[int
       The entry's bytes; the concatenation of entries is a serialized `tf.train.Features`.
     """
     if dtype == "string":
-        kind, content = 1, b"".join(_field(1, value) for value in values)  # type: ignore[arg-type]
-    elif dtype == "float":
-        packed = np.asarray(list(values), "<f4").tobytes()
-        kind, content = 2, _field(1, packed) if packed else b""
-    else:
-        packed = b"".join(_varint(value % 2**64) for value in values)  # type: ignore[operator]
-        kind, content = 3, _field(1, packed) if packed else b""
-    return _field(1, _field(1, name.encode()) + _field(2, _field(kind, content)))
+        strings = b"".join(_field(1, value) for value in values)  # type: ignore[arg-type]
+        return _field(1, _field(1, name.encode()) + _field(2, _field(1, strings)))
+    if dtype == "float":
+        return _entry(name, 2, np.asarray(list(values), "<f4").tobytes())
+    return _entry(name, 3, b"".join(_varint(value % 2**64) for value in values))  # type: ignore[operator]
+
+
+def packed_features(ids_name: str, ids: np.ndarray | None, floats_name: str, floats: np.ndarray | None) -> list[bytes]:
+    """Serialized `tf.train.Features` of records that hold one int vector and one float vector.
+
+    Args:
+      ids_name: name of the int vector.
+      ids: (n, num_ids) int64, or None.
+      floats_name: name of the float vector.
+      floats: (n, num_floats) float32, or None.
+
+    Returns:
+      One for each of the n rows.
+    """
+    parts = []
+    if ids is not None:
+        parts.append([_entry(ids_name, 3, row) for row in _varint_rows(ids)])
+    if floats is not None:
+        packed = np.ascontiguousarray(floats, "<f4")
+        parts.append([_entry(floats_name, 2, row.tobytes()) for row in packed])
+    return list(map(b"".join, zip(*parts, strict=True)))
+
+
+def _entry(name: str, kind: int, packed: bytes) -> bytes:
+    return _field(1, _field(1, name.encode()) + _field(2, _field(kind, _field(1, packed) if packed else b"")))
+
+
+def _varint_rows(values: np.ndarray) -> list[bytes]:
+    """Each row as varints, one after another."""
+    left = values.astype(np.int64).view(np.uint64)[:, :, None]
+    most_bits = int(left.max(initial=0)).bit_length()
+    rest = left >> np.arange(0, max(most_bits, 1), 7, dtype=np.uint64)
+    used = rest > 0
+    used[:, :, 0] = True
+    follows = np.zeros_like(used)
+    follows[:, :, :-1] = used[:, :, 1:]
+    content = ((rest & np.uint64(127)) | (follows.astype(np.uint64) << np.uint64(7))).astype(np.uint8)
+    ends = np.cumsum(used.sum((1, 2))).tolist()
+    data = content[used].tobytes()
+    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def frame_examples(features: Sequence[bytes]) -> bytes:

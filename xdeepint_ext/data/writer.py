@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -142,6 +143,8 @@ class ShardWriter:
         return {split: shards for split, shards in self._shards.items() if shards}
 
     def abort(self) -> None:
-        """Closes the files as they are."""
+        """Closes the files as they are; what they still buffer is lost."""
         for stream, _ in self._open.values():
-            stream.close()
+            # On a full disk closing fails as writing did, and that error is on its way already.
+            with contextlib.suppress(OSError):
+                stream.close()

@@ -95,9 +95,9 @@ def _features(name: str, num_bins: int) -> Iterable[Feature]:
     if name == "income":
         return [Feature(name, "numeric", "label")]
     if name not in NUMERIC:
-        return [Feature(name)]
+        return [Feature(name, min_count=2)]
     return [
-        Feature(name + "_value", dtype="int", source=name),
+        Feature(name + "_value", dtype="int", source=name, min_count=2),
         Feature(name + "_bin", "numeric", dtype="int", source=name, binning="quantile", num_bins=num_bins),
         Feature(name, "numeric", dtype="int"),
     ]
