@@ -46,7 +46,7 @@ def _values(flag: str, values: Any, **others: Any) -> dict[str, dict[str, Any]]:
 
 
 _LAYERS = _values("num_layers", range(6), num_subspaces=1)
-_SUBSPACES = _values("num_subspaces", (1, 2, 4, 8, 16), num_layers=3)
+_SUBSPACES = _values("num_subspaces", (1, 2, 4, 8, 16), num_layers=3, width=16)
 _OPTIMIZERS = _values("optimizer", ("paper", "group_ftrl_adam", "adam", "adagrad"))
 _ACTIVATIONS = _values("activation", ("linear", "tanh", "sigmoid", "softplus", "swish", "relu", "elu", "selu"))
 _DNN = {"xDeepInt": {}, "xDeepInt+ (DNN 400x3)": {"dnn_units": (400, 400, 400)}}
@@ -60,17 +60,25 @@ _NUMERIC = {
     "both, fnlwgt in bins only": {"features": (*ADULT_CATEGORICAL, "[!f]*_value", "*_bin")},
     "values, fnlwgt in bins": {"features": (*ADULT_CATEGORICAL, "[!f]*_value", "fnlwgt_bin")},
 }
+# LR and FM with the best of their searches.
 _MODELS = {
-    "LR": {"model": "lr"},
-    "FM": {"model": "fm"},
-    "xDeepInt": {"model": "xdeepint"},
+    "adult": {
+        "LR": {"model": "lr", "learning_rate": 0.2, "lambda1": 1.0, "lambda2": 1.0},
+        "FM": {"model": "fm", "learning_rate": 0.1},
+        "xDeepInt": {"model": "xdeepint"},
+    },
+    "kuairand": {
+        "LR": {"model": "lr"},
+        "FM": {"model": "fm"},
+        "xDeepInt": {"model": "xdeepint"},
+    },
 }
 
 TABLES: dict[str, Table] = {
     f"{dataset}_{name}": Table(rows, flagfile=f"xdeepint_{dataset}", **options)
     for dataset in ("adult", "kuairand")
     for name, rows, options in (
-        ("models", _MODELS, {"reference": "xDeepInt"}),
+        ("models", _MODELS[dataset], {"reference": "xDeepInt"}),
         ("layers", _LAYERS, {}),
         ("subspaces", _SUBSPACES, {}),
         ("activation", _ACTIVATIONS, {}),
