@@ -22,6 +22,7 @@ from xdeepint_ext.schema import Schema
 
 SHUFFLE_BUFFER = 65_536
 READ_BUFFER = 1 << 20
+INTERLEAVED_FILES = 8  # a constant: the order must not depend on the number of cores
 
 
 def read(
@@ -93,6 +94,8 @@ def read(
         source = _repaired(source, parse, max_bad_records)
     else:
         _check_sizes(source, manifest.shards(split), parse)
+    if input_context is not None:
+        batch_size, source = _share(source, batch_size, input_context)
     if cache:
         everything = _read(source, parse, 4096, False, 1, True, 0, 0, False, 1, parallelism or os.cpu_count() or 1)
         dataset = memory.batches(
@@ -105,8 +108,6 @@ def read(
             drop_remainder=drop_remainder,
         )
     else:
-        if input_context is not None:
-            batch_size, source = _share(source, batch_size, input_context)
         dataset = _read(
             source,
             parse,
@@ -160,21 +161,24 @@ def _read(
     parallelism: int,
 ) -> tf.data.Dataset:
     count = len(source.files)
+    by_record = source.by_record > 1
+    # Where workers divide the records of the same files, all must see these in one order.
+    files_key = 0 if by_record else source.worker
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = permutation(count, seed, epoch, source.worker, -1) if shuffle else tf.range(count)
+        order = permutation(count, seed, epoch, files_key, -1) if shuffle else tf.range(count)
         names = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(source.files), order))
         if shuffle and count > 1:
             records = names.interleave(
                 _records,
-                cycle_length=min(count, max(parallelism, 4)),
+                cycle_length=min(count, INTERLEAVED_FILES),
                 block_length=16,
                 num_parallel_calls=parallelism,
-                deterministic=deterministic,
+                deterministic=deterministic or by_record,
             )
         else:
             records = names.flat_map(_records)
-        if source.by_record > 1:
+        if by_record:
             records = records.shard(source.by_record, source.worker)
         if not shuffle:
             return records.batch(batch_size, drop_remainder)
