@@ -37,7 +37,8 @@ class GroupFtrl(RowWise):
     their initial values. Later steps make no pass over the table; the flag that says so is part of the checkpoint.
     Weights trained earlier are zeroed, too, unless the optimizer's state comes with them or `preserve_initial` is set.
 
-    The slots are ``accumulator`` (n), ``linear`` (z) and ``zeroed`` (the flag, shape (1,)).
+    The slots are ``accumulator`` (n), ``linear`` (z) and ``zeroed`` (the flag, shape (1,)). A sharded table has one flag
+    for each shard, so its checkpoint restores onto the same number of shards and fails on another.
 
     Args:
       alpha: Step size, also `learning_rate`; a float or a `LearningRateSchedule`. Default 0.02, the authors'.
