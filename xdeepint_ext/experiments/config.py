@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from xdeepint_ext.experiments.model_options import make_options
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 
-__all__ = ["Config"]
+__all__ = ["Config", "canonical"]
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
 STOPPING_METRICS = ("auc", "logloss", "gauc", "none")
@@ -106,8 +105,29 @@ class Config:
             if changes in (None, field.metadata["changes"])
         }
 
+    def settings(self) -> str:
+        """The model and all that changes its training, data and seed apart, as `flag=value ...` without defaults."""
+        default = Config(data_dir="-", model=self.model).flags("training")
+        changed = {n: v for n, v in self.flags("training").items() if n != "seed" and v != default[n]}
+        return canonical(" ".join([f"model={self.model}", *(f"{n}={_text(v)}" for n, v in changed.items())]))
+
     def fingerprint(self) -> str:
-        """SHA-256 (first 12 hex digits) of the model and all that changes its training, data and seed apart."""
-        values = {"model": self.model, **self.flags("training")}
-        values.pop("seed")
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        """SHA-256 (first 12 hex digits) of `settings`."""
+        return hashlib.sha256(self.settings().encode()).hexdigest()[:12]
+
+
+def canonical(settings: str) -> str:
+    """Settings with the flags in order and each number in one form: `b=0.50 a=x` -> `a=x b=0.5`."""
+    parts = dict(part.split("=", 1) for part in settings.split())
+    return " ".join(f"{name}={_number(parts[name])}" for name in sorted(parts))
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):.10g}"
+    except ValueError:
+        return text

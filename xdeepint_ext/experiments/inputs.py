@@ -150,3 +150,32 @@ def record_keys(data_dir: str, split: str) -> np.ndarray:
     records = tf.data.TFRecordDataset(files, compression_type=manifest.compression)
     hashes = records.batch(8192).map(lambda serialized: tf.strings.to_hash_bucket_fast(serialized, 2**63 - 1))
     return np.concatenate([part.numpy() for part in hashes])
+
+
+def sample_rows(data_dir: str, schema: Schema, split: str, count: int) -> list[dict[str, Any]] | None:
+    """The first records of a split as raw column -> value, None = missing; None where the records are materialised.
+
+    Args:
+      data_dir: a prepared directory.
+      schema: whose inputs' columns are wanted.
+      split: of which split.
+      count: how many records.
+    """
+    manifest = Manifest.load(data_dir)
+    if manifest.packed:
+        return None
+    files = [os.path.join(data_dir, shard.file) for shard in manifest.shards(split)]
+    columns = {feature.raw_name: feature.length for feature in schema.inputs}
+    columns |= {feature.weights: feature.length for feature in schema.inputs if feature.weights}
+    rows = []
+    for record in tf.data.TFRecordDataset(files, compression_type=manifest.compression).take(count):
+        found = tf.train.Example.FromString(record.numpy()).features.feature
+        rows.append({name: _raw_value(found.get(name), several=n > 1) for name, n in columns.items()})
+    return rows
+
+
+def _raw_value(value: Any, several: bool) -> Any:
+    kind = value.WhichOneof("kind") if value is not None else None
+    values = list(getattr(value, kind).value) if kind else []
+    values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
+    return values if several else values[0] if values else None

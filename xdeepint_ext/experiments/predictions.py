@@ -36,6 +36,28 @@ class Predictions:
         """Which records have a label of the task."""
         return ~(self.labels[task] < 0)
 
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The records of these numbers, in their order."""
+
+        def taken(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        labels, logits, ids = (
+            {name: taken(array) for name, array in found.items()} for found in (self.labels, self.logits, self.ids)
+        )
+        return Predictions(labels, logits, taken(self.weights), taken(self.groups), ids)
+
+    @classmethod
+    def load(cls, path: str) -> Predictions:
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            found = dict(arrays)
+        by_task = {
+            kind: {name.partition(":")[2]: array for name, array in found.items() if name.startswith(f"{kind}:")}
+            for kind in ("label", "logit")
+        }
+        return cls(by_task["label"], by_task["logit"], found.get("weights"), found.get("groups"))
+
     def save(self, path: str) -> None:
         """Writes an .npz: `label:TASK` and `logit:TASK`, and `weights` and `groups` where there are such."""
         arrays = {f"label:{task}": values for task, values in self.labels.items()}

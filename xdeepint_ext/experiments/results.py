@@ -7,20 +7,20 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Results"]
+from xdeepint_ext.experiments.config import canonical
 
-KEYS = ("dataset", "data", "configuration", "seed")
+__all__ = ["Results"]
 
 
 class Results:
-    """Rows of a CSV file, of which (dataset, data, configuration, seed) is the key.
+    """Rows of a CSV file. A key is some of their columns; `settings` are compared flag by flag, numbers as numbers.
 
     Args:
       path: of the file; it need not exist.
 
     Example:
       >>> results = Results("doctest_results.csv")  # doctest: +SKIP
-      >>> key = {"dataset": "adult", "data": "1f", "configuration": "ab", "seed": 0}
+      >>> key = {"dataset": "adult", "data": "1f", "settings": "model=lr", "seed": 0}
       >>> results.add(key, {"test.auc": 0.92})  # doctest: +SKIP
     """
 
@@ -36,11 +36,18 @@ class Results:
 
     def find(self, key: Mapping[str, Any], needs: str = "") -> dict[str, str] | None:
         """The last row of that key which has a value in column `needs`, or None."""
-        wanted = {name: str(value) for name, value in key.items()}
-        for row in reversed(self._rows):
-            if all(row.get(name) == value for name, value in wanted.items()) and (not needs or row.get(needs)):
-                return row
-        return None
+        rows = self.all(key, needs)
+        return rows[-1] if rows else None
+
+    def all(self, key: Mapping[str, Any], needs: str = "") -> list[dict[str, str]]:
+        """The rows of that key, oldest first; see `find`."""
+        wanted = {name: _comparable(name, str(value)) for name, value in key.items()}
+        return [
+            row
+            for row in self._rows
+            if (not needs or row.get(needs))
+            and all(_comparable(name, row.get(name, "")) == value for name, value in wanted.items())
+        ]
 
     def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Appends a row and writes the file; a new column is empty in the rows before."""
@@ -55,6 +62,10 @@ class Results:
             writer.writeheader()
             writer.writerows(self._rows)
         os.replace(f"{self._path}.part", self._path)
+
+
+def _comparable(name: str, text: str) -> str:
+    return canonical(text) if name == "settings" else text
 
 
 def _text(value: Any) -> str:

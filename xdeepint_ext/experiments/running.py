@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from xdeepint_ext.data.manifest import DataError
+from xdeepint_ext.experiments import artifacts
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
 from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.scores import score
+from xdeepint_ext.experiments.slices import check_slices, score_slices
 from xdeepint_ext.experiments.strategies import make_strategy
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.weights import sparsity
@@ -36,7 +40,6 @@ class Run:
       state: position and history.
       model: with its best weights.
       inputs: its records.
-      notes: what could not be computed, and why.
     """
 
     config: Config
@@ -45,51 +48,69 @@ class Run:
     state: RunState
     model: RankingModel
     inputs: Inputs
-    notes: list[str]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, evaluates and, where `model_dir` is given, leaves everything there.
+    """Trains, evaluates and leaves the results in `model_dir`, where one is given.
+
+    A run that was broken off goes on from its last checkpoint. One that is finished is not repeated: its metrics are
+    read.
+
+    Args:
+      config: what to run.
 
     Returns:
-      The metrics of metrics.json.
+      The metrics of metrics.json: `test.auc`, `test.logloss`, `valid.auc` ..., with several tasks `test.TASK.auc`;
+      `test.slice.FEATURE=VALUE.auc` for `slices`; `notes`, which say what is NaN or left out, and why.
+
+    Raises:
+      ValueError: the config, `model_dir` or data do not fit together; DataError, a kind of it, for the data.
+      FloatingPointError: training diverged.
+      NotImplementedError: a strategy that a later version brings.
     """
+    if config.model_dir:
+        inputs = Inputs(config)
+        directory = RunDirectory(config, inputs.manifest)
+        with directory.claimed():
+            metrics = directory.metrics()
+            if metrics is not None:
+                _say(config, f"{config.model_dir} holds this run, finished: nothing to do")
+                return metrics
+            return _execute(config, inputs, directory).metrics
     return execute(config).metrics
 
 
 def execute(config: Config) -> Run:
-    """As `run`, but returns the model and predictions, too."""
+    """As `run` in memory: `model_dir` is left alone, and the model and predictions are returned, too."""
+    return _execute(config, Inputs(config), None)
+
+
+def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> Run:
     strategy = make_strategy(config.strategy)
-    inputs = Inputs(config)
+    check_slices(inputs.schema, config.slices)
+    artifacts.check(config, directory)
     schedule = Schedule(config, inputs.steps_per_epoch)
+    state = RunState()
     with _settings(config):
         with strategy.scope():
             model = make_model(config, inputs, schedule.total)
-        state = RunState()
-        store = (
-            CheckpointStore(f"{config.model_dir}/checkpoints", model, state) if config.model_dir else MemoryStore(model)
-        )
-        store.restore()
+        store = CheckpointStore(directory.file("checkpoints"), model, state) if directory else MemoryStore(model)
+        if store.restore():
+            _say(config, f"goes on from step {state.now.step} of {config.model_dir}")
         predict = make_predict(model, strategy, config.slices)
-        validate = None
-        if config.early_stopping != "none":
-            if "valid" not in inputs.manifest.splits:
-                raise DataError(
-                    f"early_stopping={config.early_stopping} needs a valid split; {config.data_dir} has none"
-                )
-            if config.early_stopping == "gauc" and "group_ids" not in inputs.schema.side_inputs:
-                raise ValueError("early_stopping=gauc needs a feature with the role group in the schema")
-
-            def validate() -> dict[str, float]:
-                return score(predict(inputs.batches("valid")))
-
-        train(config, inputs, model, strategy, state, store, validate)
+        with artifacts.event_writer(directory) as write_event:
+            train(config, inputs, model, strategy, state, store, _validation(config, inputs, predict), write_event)
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
     notes: list[str] = []
-    found = _describe(config, inputs, model, state)
+    metrics = _describe(config, inputs, model, state)
     for split, values in predictions.items():
-        found |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
-    return Run(config, found, predictions, state, model, inputs, notes)
+        metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
+        metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
+    metrics["notes"] = notes
+    finished = Run(config, metrics, predictions, state, model, inputs)
+    if directory:
+        artifacts.write(finished, directory)
+    return finished
 
 
 def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel:
@@ -103,6 +124,22 @@ def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel
     model.build_from_schema()
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _validation(
+    config: Config, inputs: Inputs, predict: Callable[[Any], Predictions]
+) -> Callable[[], Mapping[str, float]] | None:
+    """A function that evaluates the valid split, or None where nothing depends on it."""
+    if config.early_stopping == "none":
+        return None
+    if not inputs.manifest.splits.get("valid"):
+        raise DataError(
+            f"early_stopping={config.early_stopping} needs a valid split, and {config.data_dir} has none; prepare the "
+            "data with one, or say --early_stopping=none"
+        )
+    if config.early_stopping == "gauc" and "group_ids" not in inputs.schema.side_inputs:
+        raise ValueError("early_stopping=gauc needs a feature with the role group in the schema")
+    return lambda: score(predict(inputs.batches("valid")))
 
 
 @contextlib.contextmanager
@@ -139,3 +176,8 @@ def _describe(config: Config, inputs: Inputs, model: RankingModel, state: RunSta
         "bad_records_skipped": inputs.skipped,
         **sparsity(model),
     }
+
+
+def _say(config: Config, text: str) -> None:
+    if config.progress:
+        print(text, file=sys.stderr, flush=True)

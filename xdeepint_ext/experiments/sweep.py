@@ -2,12 +2,14 @@
 
     python -m xdeepint_ext.experiments.sweep --table=adult_layers --data_dir=adult-{seed} --results=results/adult.csv \
         --seeds=0,1,2
-    python -m xdeepint_ext.experiments.sweep --table=adult_layers --results=results/adult.csv --render
+    python -m xdeepint_ext.experiments.sweep --table=adult_layers --results=results/adult.csv --mode=render
 
 `{seed}` in `--data_dir` stands for the seed. Every other flag of a run changes all rows of the table, and
 `--grid="learning_rate=0.001,0.003 num_layers=2,3"` runs each row with every combination. With `--select_on=valid` the
 test part stays untouched. Models are made one after the other in this process, and `--cache`, on by default here,
-keeps small data in memory.
+keeps small data in memory. With `--predictions_dir`, `--mode=compare` afterwards adds the ensembles of the seeds and
+paired bootstraps against the table's reference row; `--mode=render` prints Markdown. A results file is for one data
+set.
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ import tensorflow as tf
 from absl import app, flags
 
 from xdeepint_ext.data.manifest import Manifest
+from xdeepint_ext.experiments import comparing
+from xdeepint_ext.experiments.command_line import quieten
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.flags import define_flags, find_flagfiles, given_flags
 from xdeepint_ext.experiments.inputs import record_keys
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.options import flag_types, options_of
+from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.rendering import render
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.running import Run, execute
 from xdeepint_ext.experiments.tables import TABLES, Table
@@ -65,29 +71,25 @@ def run_sweep(sweep: Sweep) -> Results:
       All results of the file.
     """
     results = Results(sweep.results)
-    needs = f"{sweep.select_on}.rows"
+    splits = ("valid",) if sweep.select_on == "valid" else ("valid", "test")
     plan = list(itertools.product(sweep.seeds, sweep.settings.items()))
     for number, (seed, (row, setting)) in enumerate(plan, 1):
-        config = at_seed(setting, seed).replace(
-            evaluate=("valid",) if sweep.select_on == "valid" else ("valid", "test")
-        )
+        config = at_seed(setting, seed).replace(evaluate=splits)
         key = key_of(config)
-        done = results.find(key, needs)
-        path = prediction_path(sweep.predictions_dir, key, sweep.select_on)
-        if done and (not sweep.predictions_dir or os.path.exists(path)):
+        done = results.find(key, f"{sweep.select_on}.rows")
+        if done and (not sweep.predictions_dir or os.path.exists(prediction_path(sweep, done))):
             continue
         started = time.perf_counter()
         tf.keras.backend.clear_session()
         run = execute(config)
         seconds = time.perf_counter() - started
+        about = {"configuration": config.fingerprint(), "row": row, "commit": _commit(), "seconds": round(seconds, 1)}
         if sweep.predictions_dir:
-            save_predictions(run, path, sweep.select_on)
-        found = {name: value for name, value in run.metrics.items() if name not in ("dataset", "seed")}
-        settings = _text_of({"model": config.model, **config.flags("training")}, config)
-        about = {"row": row, "commit": _commit(), "seconds": round(seconds, 1), "settings": settings}
-        results.add(key, {**about, **found})
-        shown = {name: round(found[name], 5) for name in (f"{sweep.select_on}.auc", f"{sweep.select_on}.logloss")}
-        print(f"[{number}/{len(plan)}] {row} seed {seed}: {shown} in {seconds:.0f} s", flush=True)
+            save_predictions(run, sweep.select_on, prediction_path(sweep, {**key, **about}))
+        left_out = ("dataset", "seed", "notes")
+        results.add({**key, **about}, {name: value for name, value in run.metrics.items() if name not in left_out})
+        shown = [f"{name} {run.metrics[f'{sweep.select_on}.{name}']:.5f}" for name in ("auc", "logloss")]
+        print(f"[{number}/{len(plan)}] {row} seed {seed}: {', '.join(shown)} in {seconds:.0f} s", flush=True)
     return results
 
 
@@ -102,7 +104,7 @@ def key_of(config: Config) -> dict[str, Any]:
     return {
         "dataset": manifest.dataset,
         "data": manifest.table_fingerprint(),
-        "configuration": config.fingerprint(),
+        "settings": config.settings(),
         "seed": config.seed,
     }
 
@@ -180,32 +182,65 @@ def _parsed(kind: type, value: str) -> Any:
     return kind(value)
 
 
-def prediction_path(directory: str, key: Mapping[str, Any], split: str) -> str:
-    """File of a run's predictions on a split."""
-    return os.path.join(directory, f"{key['configuration']}-{key['data'][:8]}-{key['seed']}-{split}.npz")
+def prediction_path(sweep: Sweep, row: Mapping[str, Any]) -> str:
+    """File of the predictions of a row of the results."""
+    name = f"{row['configuration']}-{row['data'][:8]}-{row['seed']}-{sweep.select_on}.npz"
+    return os.path.join(sweep.predictions_dir, name)
 
 
-def save_predictions(run: Run, path: str, split: str) -> None:
+def save_predictions(run: Run, split: str, path: str) -> None:
     """Writes a run's predictions in an order that does not depend on how the data were prepared.
 
     Records are sorted by a fingerprint of their content; records of equal content have equal predictions.
     """
-    predictions = run.predictions[split]
-    keys = record_keys(run.config.data_dir, split)
-    order = np.argsort(keys, kind="stable")
-    for values in (predictions.labels, predictions.logits):
-        values.update({task: array[order] for task, array in values.items()})
-    predictions.weights = None if predictions.weights is None else predictions.weights[order]
-    predictions.groups = None if predictions.groups is None else predictions.groups[order]
+    order = np.argsort(record_keys(run.config.data_dir, split), kind="stable")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    predictions.save(path)
+    run.predictions[split].take(order).save(path)
 
 
-def _text_of(values: Mapping[str, Any], config: Config) -> str:
-    """The flags that differ from their defaults, as one line."""
-    default = Config(data_dir=config.data_dir, model=config.model).flags()
-    changed = {name: value for name, value in values.items() if default.get(name) != value and name != "seed"}
-    return " ".join(f"{n}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for n, v in changed.items())
+def compare_rows(sweep: Sweep, reference: str) -> None:
+    """Adds each row's ensemble over the seeds to the results, and the comparisons with the reference row to their file.
+
+    Args:
+      sweep: whose runs are finished, with `predictions_dir`.
+      reference: name of a row; "" = only ensembles.
+
+    Raises:
+      FileNotFoundError: a run's predictions were not kept.
+    """
+    results = Results(sweep.results)
+    path = comparing.comparisons_file(sweep.results)
+    seeds = "+".join(map(str, sweep.seeds))
+    other: list[Predictions] = []
+    names = sorted(sweep.settings, key=lambda name: name != reference)
+    for name in names:
+        settings = sweep.settings[name].settings()
+        key = {"settings": settings, "other": "", "split": sweep.select_on, "seeds": seeds}
+        rows = [_finished(results, sweep, name, seed) for seed in sweep.seeds]
+        members = [Predictions.load(prediction_path(sweep, row)) for row in rows]
+        if name == reference:
+            other = members
+        else:
+            key["other"] = sweep.settings[reference].settings() if reference else ""
+        if len(members) > 1:
+            together = comparing.ensemble(members)
+            comparing.add_ensemble(results, rows[0], seeds, together, sweep.select_on)
+            if key["other"]:
+                difference = comparing.compare(together, comparing.ensemble(other))
+                comparing.add_comparison(path, name, {**key, "kind": "ensemble"}, [difference])
+        if key["other"]:
+            differences = [comparing.compare(a, b) for a, b in zip(members, other, strict=True)]
+            comparing.add_comparison(path, name, {**key, "kind": "seeds"}, differences)
+
+
+def _finished(results: Results, sweep: Sweep, name: str, seed: int) -> dict[str, str]:
+    row = results.find({"settings": sweep.settings[name].settings(), "seed": seed}, f"{sweep.select_on}.rows")
+    if row is None:
+        raise FileNotFoundError(f"row {name!r}, seed {seed}: no finished run in {sweep.results}; run it first")
+    path = prediction_path(sweep, row)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"row {name!r}, seed {seed}: no predictions at {path}; run it with --predictions_dir")
+    return row
 
 
 def _commit() -> str:
@@ -232,6 +267,8 @@ def _define() -> None:
     flags.DEFINE_string("grid", "", "FLAG=VALUE,VALUE ...: every row with every combination")
     flags.DEFINE_enum("select_on", "test", ["valid", "test"], "valid: do not touch the test part")
     flags.DEFINE_string("predictions_dir", "", "where predictions are kept, for ensembles and comparisons")
+    flags.DEFINE_enum("mode", "run", ["run", "compare", "render"], "what to do with the table")
+    flags.DEFINE_string("reference", None, "row to compare with; default: the table's")
     define_flags(MODELS)
 
 
@@ -247,10 +284,27 @@ def main(argv: Sequence[str]) -> None:
         chosen = {name: config for name, config in settings.items() if _fits(name, values.rows)}
         if not chosen:
             raise ValueError(f"rows: {values.rows} fit none of {list(settings)}")
-        seeds = tuple(map(int, values.seeds))
-        run_sweep(Sweep(chosen, seeds, values.results, values.select_on, values.predictions_dir))
+        _do(values.mode, chosen, values)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+def _do(mode: str, settings: Mapping[str, Config], values: flags.FlagValues) -> None:
+    seeds = tuple(map(int, values.seeds))
+    sweep = Sweep(settings, seeds, values.results, values.select_on, values.predictions_dir)
+    table = TABLES[values.table]
+    reference = table.reference if values.reference is None else values.reference
+    if reference and reference not in settings:
+        raise ValueError(f"reference: {reference!r} is none of the rows {list(settings)}")
+    if mode == "run":
+        quieten()
+        run_sweep(sweep)
+    elif mode == "compare":
+        compare_rows(sweep, reference)
+    else:
+        comparisons = Results(comparing.comparisons_file(values.results))
+        results = Results(values.results)
+        print(render(settings, table.metrics, results, comparisons, values.select_on, reference))
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:

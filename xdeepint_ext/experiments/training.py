@@ -60,6 +60,7 @@ def train(
     state: RunState,
     store: CheckpointStore | MemoryStore,
     validate: Callable[[], Mapping[str, float]] | None,
+    write_event: Callable[[Mapping[str, float]], None],
 ) -> None:
     """Trains from the state's step on, until all steps are done or the valid split says that it is enough.
 
@@ -73,6 +74,7 @@ def train(
       state: position; updated, with the history of evaluations.
       store: for checkpoints and the best weights.
       validate: gives the metrics of the valid split; None = no early stopping.
+      write_event: gets each entry of the history.
 
     Raises:
       FloatingPointError: the loss is no longer finite.
@@ -104,6 +106,7 @@ def train(
                     )
                 if schedule.evaluates(now.step):
                     _evaluate(config, schedule, model, state, store, validate)
+                    write_event(now.history[-1])
                 if schedule.evaluates(now.step) or now.step % schedule.checkpoint_every == 0:
                     store.save()
     if now.best_step is not None:

@@ -1,30 +1,32 @@
-"""What training left of the weights: the share of embedding rows and interaction weights that are exactly zero."""
+"""What training left of the weights: zero embedding rows, zero interaction weights, and which fields interact."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from xdeepint_ext.layers import FeatureEmbedding
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.layers import PIN, FeatureEmbedding
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.variables import optimizer_group
 
-__all__ = ["sparsity", "zero_rows_by_table"]
+__all__ = ["pin_kernels", "sparsity", "zero_rows_by_table"]
 
 
 def zero_rows_by_table(embedding: FeatureEmbedding) -> dict[str, tuple[int, int]]:
     """Embedding table -> (rows that are zero, rows); the row of id 0, which is always read as zero, is not counted."""
-    groups: dict[tuple[int, bool], dict[str, int]] = {}
+    sizes: dict[tuple[int, bool], dict[str, int]] = {}
     tables = embedding.schema.tables
     for feature in embedding.schema.inputs:
         if feature.is_ids:
-            group = groups.setdefault((feature.width or embedding.width, feature.trainable), {})
-            group[feature.table_name] = tables[feature.table_name].rows - 1
+            sizes_of_variable = sizes.setdefault((feature.width or embedding.width, feature.trainable), {})
+            sizes_of_variable[feature.table_name] = tables[feature.table_name].rows - 1
     found: dict[str, tuple[int, int]] = {}
-    for key, sizes in groups.items():
-        zero = ~embedding.tables[key].numpy()[1:].any(axis=1)
-        ends = np.cumsum(list(sizes.values()))
-        parts = np.split(zero, ends[:-1])
-        found |= {name: (int(part.sum()), len(part)) for name, part in zip(sizes, parts, strict=True)}
+    for key, of_variable in sizes.items():
+        zero = ~_array(embedding.tables[key])[1:].any(axis=1)
+        parts = np.split(zero, np.cumsum(list(of_variable.values()))[:-1])
+        found |= {name: (int(part.sum()), len(part)) for name, part in zip(of_variable, parts, strict=True)}
     return found
 
 
@@ -33,15 +35,42 @@ def sparsity(model: RankingModel) -> dict[str, float]:
 
     The interaction weights are those of the optimizer group `interaction`, head included.
 
+    Args:
+      model: a built model.
+
     Source: xDeepInt (arXiv 2301.01089), Table 6, as the authors' analysis code computes it.
     """
-    by_table = zero_rows_by_table(model.embedding)
     found: dict[str, float] = {}
-    if by_table:
-        zero, rows = np.sum(list(by_table.values()), axis=0)
-        found["zero_embedding_rows"] = float(zero / rows) if rows else 0.0
-    weights = [v.numpy() for v in model.trainable_weights if optimizer_group(v) == "interaction"]
+    layers = [layer for layer in model.submodules if isinstance(layer, FeatureEmbedding)]
+    counts = [pair for layer in layers for pair in zero_rows_by_table(layer).values()]
+    if counts:
+        zero, rows = np.sum(counts, axis=0)
+        found["zero_embedding_rows"] = float(zero / max(rows, 1))
+    weights = [_array(v) for v in model.trainable_weights if optimizer_group(v) == "interaction"]
     if weights:
         total = sum(weight.size for weight in weights)
         found["zero_interaction_weights"] = float(sum((weight == 0).sum() for weight in weights) / total)
     return found
+
+
+def pin_kernels(model: RankingModel) -> dict[str, np.ndarray]:
+    """Interaction layer -> (F, F) matrix of the mean |W| over the blocks of its sub-spaces; empty for other models.
+
+    Args:
+      model: a built model.
+    """
+    pins = [layer for layer in model.submodules if isinstance(layer, PIN)]
+    found = {}
+    for number, pin in enumerate(pins, 1):
+        for index, kernel in enumerate(pin.kernels, 1):
+            h = pin.num_subspaces
+            fields = kernel.shape[0] // h
+            blocks = np.abs(_array(kernel)).reshape(h, fields, h, fields)
+            name = f"layer {index}" if len(pins) == 1 else f"head {number}, layer {index}"
+            found[name] = blocks.mean(axis=(0, 2))
+    return found
+
+
+def _array(variable: Any) -> np.ndarray:
+    """A variable's value; also of a mirrored or automatically cast one."""
+    return tf.convert_to_tensor(variable).numpy()

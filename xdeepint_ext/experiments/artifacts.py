@@ -1,0 +1,92 @@
+"""What a finished run leaves in its directory: metrics, predictions, report, SavedModel, TensorBoard events."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from xdeepint_ext.data.manifest import describe_tables
+from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.inputs import sample_rows
+from xdeepint_ext.experiments.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from xdeepint_ext.experiments.running import Run
+
+__all__ = ["check", "event_writer", "write"]
+
+WARMUP_ROWS = 8
+
+
+def check(config: Config, directory: RunDirectory | None) -> None:
+    """Checks, before anything is trained, that all that the config wants can be written.
+
+    Raises:
+      ValueError: `export` or `save_predictions` without a directory.
+      ImportError: a report, and no matplotlib.
+    """
+    if directory is None:
+        for name in ("export", "save_predictions"):
+            if getattr(config, name):
+                raise ValueError(f"{name} needs a model_dir to write to")
+    elif config.report:
+        from xdeepint_ext.experiments import plots
+
+        plots.require_matplotlib()
+
+
+def write(run: Run, directory: RunDirectory) -> None:
+    """Writes everything; metrics.json comes last, and says that the run is finished."""
+    if run.config.save_predictions:
+        for split, predictions in run.predictions.items():
+            predictions.save(directory.file(f"predictions-{split}.npz"))
+    if run.config.report:
+        from xdeepint_ext.experiments import report
+
+        report.write(run, directory.file("report.html"))
+    if run.config.export:
+        _export(run, directory.file("saved_model"))
+    directory.write_metrics(run.metrics)
+
+
+def _export(run: Run, path: str) -> None:
+    from xdeepint_ext import serving
+
+    inputs = run.inputs
+    tables = describe_tables(inputs.schema, inputs.vocabulary_dir)
+    manifest = dataclasses.replace(inputs.manifest, tables=tables, schema=inputs.schema.fingerprint())
+    split = next(name for name in ("test", "valid", "train") if inputs.manifest.splits.get(name))
+    rows = sample_rows(run.config.data_dir, inputs.schema, split, WARMUP_ROWS)
+    serving.export(run.model, inputs.preprocessor(), path, warmup=rows, manifest=manifest)
+
+
+@contextlib.contextmanager
+def event_writer(directory: RunDirectory | None) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A function that writes an entry of the history, `train_*` and `valid_*`, as TensorBoard scalars."""
+    if directory is None:
+        yield lambda entry: None
+        return
+    with contextlib.ExitStack() as stack:
+        writers = {
+            part: stack.enter_context(
+                contextlib.closing(
+                    tf.summary.create_file_writer(os.path.join(directory.file("tensorboard"), part)),
+                )
+            )
+            for part in ("train", "valid")
+        }
+
+        def write_event(entry: Mapping[str, Any]) -> None:
+            for part, writer in writers.items():
+                with writer.as_default(int(entry["step"])):
+                    for name, value in entry.items():
+                        if name.startswith(f"{part}_"):
+                            tf.summary.scalar(name.removeprefix(f"{part}_"), value)
+                writer.flush()
+
+        yield write_event

@@ -1,0 +1,179 @@
+"""The pictures of `report.html`, each as an SVG text. Nothing else in the package needs matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xdeepint_ext.metrics import CalibrationTable
+
+__all__ = ["calibration", "heat_map", "learning_curves", "require_matplotlib", "roc", "zero_rows"]
+
+TRAIN, VALID, OTHER = "#7f8c9b", "#1f6fb2", "#c44e52"
+COLOURS = (VALID, OTHER, "#4f9d5d", "#8b6bb1", "#c98b2b", "#5aa7b5")
+STYLE = {
+    "axes.edgecolor": "#9aa4ae",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "font.size": 10,
+    "grid.color": "#e4e8ec",
+    "legend.frameon": False,
+    "svg.hashsalt": "xdeepint_ext",
+}
+
+
+def require_matplotlib() -> None:
+    """Checks that the pictures can be drawn.
+
+    Raises:
+      ImportError: matplotlib is not installed; names the extra that brings it.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            'report.html needs matplotlib: pip install "xdeepint-ext[plots]", or leave the report out (--noreport)'
+        ) from None
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], best_step: int | None) -> str:
+    """Loss and AUC of train and valid against steps.
+
+    Args:
+      history: entries with `step`, `train_*`, `valid_*`.
+      best_step: is marked; None = none.
+    """
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    panels = (
+        ("log loss", [n for n in names if n.endswith("loss")]),
+        ("AUC", [n for n in names if n.rpartition(".")[2].rpartition("_")[2] == "auc"]),
+    )
+    figure, axes = _figure(2, width=10)
+    for ax, (title, curves) in zip(axes, panels, strict=True):
+        tasks = {"train": 0, "valid": 0}
+        for name in curves:
+            part = name.partition("_")[0]
+            steps, values = zip(*((e["step"], e[name]) for e in history if name in e), strict=True)
+            style = ("-", "--", ":", "-.")[tasks[part] % 4]
+            tasks[part] += 1
+            label = _curve_name(name)
+            ax.plot(steps, values, style, color=TRAIN if part == "train" else VALID, marker=".", label=label)
+        if best_step is not None:
+            ax.axvline(best_step, color=OTHER, linewidth=1, linestyle=":", label=f"best step, {best_step:,}")
+        ax.set(title=title, xlabel="training steps")
+        ax.legend(fontsize=9)
+    return _svg(figure)
+
+
+def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> str:
+    """ROC curves.
+
+    Args:
+      curves: name -> (false positive rates, true positive rates, AUC).
+    """
+    figure, (ax,) = _figure(1, width=5, height=4.6)
+    ax.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":")
+    for (name, (false, true, area)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+        ax.plot(false, true, color=colour, label=f"{name}: AUC {area:.4f}")
+    ax.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.005))
+    ax.set_aspect("equal")
+    ax.legend(loc="lower right", fontsize=9)
+    return _svg(figure)
+
+
+def calibration(tables: Mapping[str, CalibrationTable]) -> str:
+    """Reliability diagram: observed against predicted frequency, bin by bin.
+
+    Args:
+      tables: name -> table.
+    """
+    figure, (ax,) = _figure(1, width=5, height=4.6)
+    highest = max(float(max(table.predicted.max(), table.observed.max())) for table in tables.values())
+    limit = min(1.0, 1.08 * highest)
+    ax.plot([0, limit], [0, limit], color=TRAIN, linewidth=1, linestyle=":", label="perfect")
+    for (name, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
+        error = np.sqrt(np.maximum(table.observed * (1 - table.observed), 0) / table.weight)
+        ax.errorbar(table.predicted, table.observed, 2 * error, fmt="o-", ms=4, lw=1.2, color=colour, label=name)
+    ax.set(title="Calibration", xlabel="mean predicted probability", ylabel="observed frequency")
+    ax.set(xlim=(0, limit), ylim=(0, limit))
+    ax.set_aspect("equal")
+    ax.legend(loc="upper left", fontsize=9)
+    return _svg(figure)
+
+
+def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
+    """Share of the embedding rows that are zero, a bar a table.
+
+    Args:
+      tables: table -> (rows that are zero, rows).
+    """
+    names = list(tables)
+    shares = [zero / rows if rows else 0.0 for zero, rows in tables.values()]
+    figure, (ax,) = _figure(1, width=8, height=0.8 + 0.27 * len(names))
+    places = np.arange(len(names))
+    ax.barh(places, shares, color=VALID, height=0.65)
+    for place, share, (zero, rows) in zip(places, shares, tables.values(), strict=True):
+        inside = share > 0.7
+        text = f"{share:.0%} of {rows:,}" if zero else f"none of {rows:,}"
+        colour, side, shift = ("white", "right", -0.01) if inside else ("#333333", "left", 0.01)
+        ax.text(share + shift, place, text, va="center", ha=side, color=colour, fontsize=9)
+    ax.set_yticks(places, names)
+    ax.set(title="Embedding rows that are exactly zero", xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.grid(axis="y", visible=False)
+    return _svg(figure)
+
+
+def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: float) -> str:
+    """A field-by-field matrix of values >= 0.
+
+    Args:
+      matrix: (F, F); row i is what field i is multiplied with.
+      fields: their names.
+      title: of the picture.
+      largest: value of the darkest colour, so that several pictures compare.
+    """
+    count = len(fields)
+    side = min(max(3.2, 0.24 * count + 1.6), 11)
+    size = 9 if count <= 25 else 7 if count <= 45 else 5
+    figure, (ax,) = _figure(1, width=side + 0.9, height=side)
+    picture = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1.0, interpolation="nearest", aspect="equal")
+    ax.set_xticks(np.arange(count), fields, rotation=90, fontsize=size)
+    ax.set_yticks(np.arange(count), fields, fontsize=size)
+    ax.set(title=title)
+    ax.grid(visible=False)
+    ax.tick_params(length=2)
+    bar = figure.colorbar(picture, ax=ax, fraction=0.046, pad=0.03)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return _svg(figure)
+
+
+def _curve_name(name: str) -> str:
+    part, _, rest = name.partition("_")
+    task = rest.rpartition(".")[0] or rest.rpartition("_")[0]
+    return f"{part} {task}".strip()
+
+
+def _figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any]:
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, np.ravel(figure.subplots(1, panels))
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib
+
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

@@ -1,0 +1,192 @@
+"""`report.html`: one file with the pictures and tables of a run, which needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xdeepint_ext import metrics
+from xdeepint_ext.experiments import plots
+from xdeepint_ext.experiments.run_directory import flag_lines, write_atomically
+from xdeepint_ext.experiments.scores import sigmoid
+from xdeepint_ext.experiments.weights import pin_kernels, zero_rows_by_table
+
+if TYPE_CHECKING:
+    from xdeepint_ext.experiments.predictions import Predictions
+    from xdeepint_ext.experiments.running import Run
+
+__all__ = ["write"]
+
+CSS = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 66em; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #dde2e7; }
+table { border-collapse: collapse; margin: .6em 0; } th, td { padding: .2em .8em; border-bottom: 1px solid #e8ecef; }
+th { text-align: left; font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; vertical-align: top; } .row { display: flex; flex-wrap: wrap; gap: 1em; }
+p.hint { color: #5b6670; max-width: 52em; } pre { background: #f5f7f9; padding: .8em; overflow-x: auto; }
+.scroll { overflow-x: auto; }
+"""
+
+
+def write(run: Run, path: str) -> None:
+    """Writes the report of a finished run.
+
+    Args:
+      run: the run.
+      path: of the file; replaced as a whole.
+    """
+    title = f"{run.config.model} on {run.metrics['dataset']}"
+    sections = [
+        _summary(run),
+        _section("Metrics", _metrics_table(run)),
+        _section("Learning curves", _learning_curves(run)),
+        *_predictions(run),
+        *_weights(run),
+        *_slices(run),
+        _section("Flags", f"<pre>{html.escape(chr(10).join(flag_lines(run.config)))}</pre>"),
+    ]
+    body = "\n".join(sections)
+    write_atomically(
+        path,
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n",
+    )
+
+
+def _summary(run: Run) -> str:
+    found = run.metrics
+    best = "" if found["best_step"] is None else f"; the weights are those of step {found['best_step']:,}"
+    lines = [
+        f"{found['steps']:,} training steps of {run.config.batch_size:,} examples ({found['finished']}){best}.",
+        f"{found['parameters']:,} parameters; {found['examples_per_second']:,.0f} training examples a second; "
+        f"seed {run.config.seed}.",
+    ]
+    if "best_auc" in run.inputs.manifest.notes:
+        lines.append(f"Best reachable AUC on the test records: {run.inputs.manifest.notes['best_auc']:.4f}.")
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found["notes"])
+    return f"<p>{'<br>'.join(map(html.escape, lines))}</p>" + (f"<p>Notes:</p><ul>{notes}</ul>" if notes else "")
+
+
+def _metrics_table(run: Run) -> str:
+    splits = list(run.predictions)
+    names = list(
+        dict.fromkeys(
+            name.partition(".")[2] for name in run.metrics if name.partition(".")[0] in splits and ".slice." not in name
+        )
+    )
+    rows = [[name, *(_number(run.metrics.get(f"{split}.{name}")) for split in splits)] for name in names]
+    shares = [name for name in ("zero_embedding_rows", "zero_interaction_weights") if name in run.metrics]
+    rows_of_model = [[name.replace("_", " "), f"{run.metrics[name]:.1%}"] for name in shares]
+    return _table(["", *splits], rows) + (_table(["of the weights", "share"], rows_of_model) if shares else "")
+
+
+def _learning_curves(run: Run) -> str:
+    hint = (
+        "Train values are means over the steps since the evaluation before, taken while the weights changed; valid "
+        "values are of the whole split."
+    )
+    picture = plots.learning_curves(run.state.now.history, run.state.now.best_step)
+    return _picture(picture, "Log loss and AUC against steps") + f'<p class="hint">{hint}</p>'
+
+
+def _predictions(run: Run) -> Iterable[str]:
+    if not run.predictions:
+        return
+    split = "test" if "test" in run.predictions else list(run.predictions)[-1]
+    predictions = run.predictions[split]
+    curves, tables = {}, {}
+    for task in predictions.labels:
+        labels, logits, weights = _of_task(predictions, task)
+        if len(np.unique(labels)) < 2:
+            continue
+        curves[task] = (*metrics.roc_curve(labels, logits, weights), metrics.auc(labels, logits, weights))
+        tables[task] = metrics.calibration_table(labels, sigmoid(logits), weights)
+    if not curves:
+        yield _section(f"Predictions on {split}", "<p>All labels are equal: no ROC and no calibration.</p>")
+        return
+    pictures = _picture(plots.roc(curves), "ROC curve") + _picture(plots.calibration(tables), "Reliability diagram")
+    hint = "Calibration: 15 bins of equally many records; bars are two standard errors."
+    yield _section(f"Predictions on {split}", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
+
+
+def _weights(run: Run) -> Iterable[str]:
+    tables = zero_rows_by_table(run.model.embedding)
+    if tables:
+        hint = (
+            "A row that is zero is a value that the model does not use: the feature selection of group sparsity. "
+            "Rows that no training record touched are zero, too."
+        )
+        picture = _picture(plots.zero_rows(tables), "Share of zero embedding rows by table")
+        yield _section("Embedding tables", f'{picture}<p class="hint">{hint}</p>')
+    kernels = pin_kernels(run.model)
+    if kernels:
+        fields = run.inputs.schema.field_names
+        largest = max(float(kernel.max()) for kernel in kernels.values())
+        pictures = "".join(
+            _picture(plots.heat_map(kernel, fields, name, largest), f"Interaction weights of {name}")
+            for name, kernel in kernels.items()
+        )
+        hint = (
+            "Row i, column j: how strongly field j enters the factor that multiplies field i; the mean of |W| over the "
+            "blocks of the sub-spaces. White = the interaction is switched off."
+        )
+        yield _section("Interaction weights", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
+
+
+def _slices(run: Run) -> Iterable[str]:
+    columns = ("rows", "label_mean", "auc", "logloss", "gauc")
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for key, value in run.metrics.items():
+        before, mark, rest = key.partition("slice.")
+        if mark:
+            feature, _, rest = rest.partition("=")
+            name, _, metric = rest.rpartition(".")
+            split, _, task = before.rstrip(".").partition(".")
+            rows.setdefault((split, task, feature, name), {})[metric] = value
+    if not rows:
+        return
+    shown = [column for column in columns if any(column in found for found in rows.values())]
+    body = [[*key, *(_number(found.get(column)) for column in shown)] for key, found in rows.items()]
+    heads = ["split", "task", "feature", "value", *shown]
+    if not any(key[1] for key in rows):
+        heads.remove("task")
+        body = [[row[0], *row[2:]] for row in body]
+    yield _section("Slices", _table(heads, body))
+
+
+def _of_task(predictions: Predictions, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    rows = predictions.rows(task)
+    weights = None if predictions.weights is None else predictions.weights[rows]
+    return predictions.labels[task][rows], predictions.logits[task][rows], weights
+
+
+def _section(title: str, content: str) -> str:
+    return f"<h2>{html.escape(title)}</h2>\n{content}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def cell(text: str) -> str:
+        number = text[:1].isdigit() or text[:1] == "-" or text == "nan"
+        return f'<td class="number">{text}</td>' if number else f"<td>{html.escape(text)}</td>"
+
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.5f}"
+
+
+def _picture(svg: str, description: str) -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/svg+xml;base64,{data}">'

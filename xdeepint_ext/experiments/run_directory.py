@@ -1,0 +1,148 @@
+"""The directory that a run leaves: its flags, its data's manifest, and whose turn it is to write there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xdeepint_ext.data.manifest import DataError, Manifest
+from xdeepint_ext.experiments.config import Config
+
+__all__ = ["RunDirectory", "flag_lines"]
+
+FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
+
+
+class RunDirectory:
+    """`model_dir` of a run.
+
+    Args:
+      config: of the run.
+      manifest: of its data.
+    """
+
+    def __init__(self, config: Config, manifest: Manifest) -> None:
+        self.path = config.model_dir
+        self._config, self._manifest = config, manifest
+
+    def file(self, name: str) -> str:
+        """Path of a file in it."""
+        return os.path.join(self.path, name)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the directory or goes on in it, and keeps other processes out.
+
+        Raises:
+          ValueError: it holds something else, a run with other flags or data, or a run that goes on right now.
+          OSError: it cannot be made or written.
+        """
+        os.makedirs(self.path, exist_ok=True)
+        with open(self.file(LOCK_FILE), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"model_dir: another process is running in {self.path}") from None
+            if os.path.exists(self.file(FLAGS_FILE)):
+                self._check_flags()
+                self._check_data()
+            else:
+                others = sorted(set(os.listdir(self.path)) - {LOCK_FILE, MANIFEST_FILE})
+                if others:
+                    raise ValueError(f"model_dir: {self.path} exists and is no run's directory: it holds {others[:5]}")
+                self._manifest.save(self.path)
+                os.replace(self.file("manifest.json"), self.file(MANIFEST_FILE))
+            if self.metrics() is None:
+                write_atomically(
+                    self.file(FLAGS_FILE), "\n".join([_title(self._config), *flag_lines(self._config), ""])
+                )
+            yield
+
+    def metrics(self) -> dict[str, Any] | None:
+        """The metrics of a finished run with these very flags, or None."""
+        if not os.path.exists(self.file(METRICS_FILE)):
+            return None
+        stored = read_flags(self.file(FLAGS_FILE))
+        if any(stored.get(name) != value for name, value in _texts(self._config, "report").items()):
+            return None
+        with open(self.file(METRICS_FILE), encoding="utf-8") as stream:
+            found = json.load(stream)
+        return {name: float("nan") if value is None else value for name, value in found.items()}
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Writes metrics.json, which says that the run is finished; NaN becomes null."""
+        finite = {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in metrics.items()}
+        write_atomically(self.file(METRICS_FILE), json.dumps(finite, indent=1, allow_nan=False) + "\n")
+
+    def _check_flags(self) -> None:
+        stored = read_flags(self.file(FLAGS_FILE))
+        wanted = {"model": self._config.model, **_texts(self._config, "training")}
+        other = [
+            f"--{name}: {stored.get(name, 'unset')} there, {value if value is not None else 'unset'} here"
+            for name, value in wanted.items()
+            if stored.get(name) != value
+        ]
+        if other:
+            listed = "\n  ".join(other)
+            raise ValueError(
+                f"model_dir: {self.path} holds a run with other flags:\n  {listed}\nUse another model_dir."
+            )
+
+    def _check_data(self) -> None:
+        with open(self.file(MANIFEST_FILE), encoding="utf-8") as stream:
+            stored = json.load(stream)
+        here = json.loads(json.dumps(vars(self._manifest), default=vars))
+        other = [name for name in ("dataset", "schema", "compression", "packed") if stored[name] != here[name]]
+        tables = {**stored["tables"], **here["tables"]}
+        other += [f"table {name!r}" for name in tables if stored["tables"].get(name) != here["tables"].get(name)]
+        records = [{k: [s["records"] for s in v] for k, v in m["splits"].items()} for m in (stored, here)]
+        other += [
+            f"split {name!r}" for name in {**records[0], **records[1]} if records[0].get(name) != records[1].get(name)
+        ]
+        if other:
+            raise DataError(
+                f"model_dir: {self.path} holds a run on other data than {self._config.data_dir}: {', '.join(other)} "
+                "differ. Use another model_dir."
+            )
+
+
+def flag_lines(config: Config) -> list[str]:
+    """A flagfile's lines that repeat a run."""
+    return [f"--{name}={value}" for name, value in _texts(config).items() if value is not None]
+
+
+def read_flags(path: str) -> dict[str, str]:
+    """Flag -> text of a flags.txt, and `model`."""
+    with open(path, encoding="utf-8") as stream:
+        lines = stream.read().splitlines()
+    found = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
+    return {"model": lines[0].split()[3].rpartition(".")[2], **found}
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Writes a file that is there as a whole or not at all."""
+    part = f"{path}.part"
+    with open(part, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
+
+
+def _title(config: Config) -> str:
+    return f"# python -m xdeepint_ext.experiments.{config.model} --flagfile={FLAGS_FILE}"
+
+
+def _texts(config: Config, changes: str | None = None) -> dict[str, str | None]:
+    return {name: _text(value) for name, value in config.flags(changes).items()}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else None if value is None else str(value)

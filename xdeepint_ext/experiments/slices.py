@@ -1,0 +1,86 @@
+"""Parts of a split by the value of a feature, under readable names."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from xdeepint_ext.data.manifest import vocabulary_file
+from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.scores import score_rows
+from xdeepint_ext.schema import Feature, Schema
+
+__all__ = ["check_slices", "id_names", "score_slices"]
+
+MOST_VALUES = 20
+MISSING, OTHER = "(missing)", "(other)"
+
+
+def check_slices(schema: Schema, slices: tuple[str, ...]) -> None:
+    """Checks that the model's inputs can be cut by these features.
+
+    Raises:
+      ValueError: one is no input, or no ids.
+    """
+    fit = [feature.name for feature in schema.inputs if feature.is_ids]
+    wrong = [name for name in slices if name not in fit]
+    if wrong:
+        raise ValueError(f"slices: {wrong[0]!r} is no input with ids; there are {fit}")
+
+
+def score_slices(
+    predictions: Predictions, schema: Schema, vocabulary_dir: str, notes: list[str], where: str = ""
+) -> dict[str, float]:
+    """AUC and log loss for each value of the features in `predictions.ids`, the 20 most frequent of each.
+
+    Args:
+      predictions: of a split.
+      schema: of the model.
+      vocabulary_dir: names the ids.
+      notes: gets a line for each feature of which values are left out.
+      where: begins the keys: `test.` gives `test.slice.tab=1.auc`.
+    """
+    found: dict[str, float] = {}
+    for name, ids in predictions.ids.items():
+        names = id_names(schema[name], vocabulary_dir)
+        values, counts = np.unique(ids[:, 0] if ids.shape[1] == 1 else _distinct(ids), return_counts=True)
+        frequent = values[np.argsort(-counts, kind="stable")]
+        left_out = frequent[MOST_VALUES:]
+        if len(left_out):
+            rows = int(np.isin(ids, left_out).any(axis=1).sum())
+            notes.append(f"{where}slice.{name}: {len(left_out)} rarer values, in {rows} records, are not listed")
+        for value in frequent[:MOST_VALUES]:
+            inside = (ids == value).any(axis=1)
+            for task in predictions.labels:
+                prefix = f"{task}." if len(predictions.labels) > 1 else ""
+                key = f"{where}{prefix}slice.{name}={names[value]}."
+                scores = score_rows(predictions, task, inside & predictions.rows(task), notes, key)
+                kept = ("rows", "auc", "logloss", "label_mean", "gauc")
+                found |= {key + metric: scores[metric] for metric in kept if metric in scores}
+    return found
+
+
+def id_names(feature: Feature, vocabulary_dir: str) -> list[str]:
+    """A readable name of every id of a feature."""
+    if feature.uses_vocabulary:
+        with open(vocabulary_file(vocabulary_dir, feature.table_name), encoding="utf-8", errors="replace") as stream:
+            values = [line.rstrip("\n") for line in stream]
+    elif feature.boundaries is not None:
+        edges = ["-inf", *(f"{edge:g}" for edge in feature.boundaries), "inf"]
+        values = [f"[{low}, {high})" for low, high in itertools.pairwise(edges)]
+    elif feature.binning == "log_square":
+        values = [f"bin {i}" for i in range(feature.num_ids - 1)]
+    else:
+        word = "bucket " if feature.lookup == "hash" else ""
+        values = [f"{word}{i}" for i in range(feature.num_values or 0)]
+    others = [OTHER if feature.num_oov == 1 else f"{OTHER} {i}" for i in range(feature.num_oov)]
+    names = [MISSING, *others, *values]
+    return [*names, MISSING][: feature.num_ids]
+
+
+def _distinct(ids: np.ndarray) -> np.ndarray:
+    """The distinct ids > 0 of each row, one after the other."""
+    ordered = np.sort(ids, axis=1)
+    first = np.concatenate([np.ones((len(ids), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+    return ordered[first & (ordered > 0)]
