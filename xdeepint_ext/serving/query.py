@@ -1,0 +1,111 @@
+"""Sends raw rows to an exported model and prints its scores, one JSON object a row.
+
+    python -m xdeepint_ext.serving.query --model=EXPORTED --input=rows.json
+
+Rows are a JSON list of objects, one JSON object a line, or CSV with a header. Needs TensorFlow and the exported
+folder, and nothing of the training code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.serving.rows import SEPARATOR, examples, is_csv, read_rows, typed
+from xdeepint_ext.serving.version_folder import version_dir
+
+RAW, EXAMPLES = "predict_raw", "serving_default"
+SAMPLE_ROWS = "sample_rows.json"
+
+
+def query(
+    model: str | os.PathLike[str],
+    rows: str | Sequence[dict[str, Any]],
+    signature: str = RAW,
+    separator: str = SEPARATOR,
+) -> dict[str, np.ndarray]:
+    """Scores of raw rows.
+
+    Args:
+      model: folder of a SavedModel, or a base folder (the highest version in it is asked).
+      rows: text of JSON or CSV, or a list of column -> value (None = missing).
+      signature: `predict_raw`; `rank` (columns of user and context equal in all rows); `preprocess`;
+        `serving_default` (the rows are sent as tf.Examples).
+      separator: of several values in a cell of CSV.
+
+    Returns:
+      Output -> array, a row a row.
+
+    Raises:
+      FileNotFoundError: no SavedModel there.
+      RowError: a row does not fit; names row and column.
+      ValueError: no such signature.
+    """
+    loaded = tf.saved_model.load(version_dir(os.fspath(model)))
+    specs = _inputs(loaded, signature)
+    options: dict[str, Any] = {"cells": isinstance(rows, str) and is_csv(rows), "separator": separator}
+    rows = read_rows(rows) if isinstance(rows, str) else rows
+    if signature == EXAMPLES:
+        (name,) = specs
+        feed = {name: examples(rows, _inputs(loaded, RAW), **options)}
+    else:
+        feed = typed(rows, specs, **options)
+    unused = sorted(set(rows[0]) - set(_inputs(loaded, RAW if signature == EXAMPLES else signature)))
+    if unused:
+        print(f"columns that the model does not take: {unused}", file=sys.stderr)
+    outputs = loaded.signatures[signature](**{name: tf.constant(array) for name, array in feed.items()})
+    return {name: outputs[name].numpy() for name in sorted(outputs)}
+
+
+def _inputs(loaded: Any, signature: str) -> dict[str, tf.TensorSpec]:
+    if signature not in loaded.signatures:
+        raise ValueError(f"the model has no signature {signature!r}; it has {sorted(loaded.signatures)}")
+    return loaded.signatures[signature].structured_input_signature[1]
+
+
+def _plain(value: Any) -> Any:
+    """An output of one row for JSON: a single number by itself, float32 in its shortest form."""
+    if isinstance(value, np.ndarray):
+        return _plain(value[0]) if value.size == 1 else [_plain(element) for element in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return float(str(value)) if isinstance(value, np.floating) else value.item()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; 0, or 1 after an error that the message on standard error explains."""
+    parser = argparse.ArgumentParser(prog="python -m xdeepint_ext.serving.query", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--model", required=True, help="folder of the export: a version, or the base folder (highest version)"
+    )
+    parser.add_argument("--input", help=f"file of rows, - = standard input; default: {SAMPLE_ROWS} in the export")
+    parser.add_argument("--signature", default=RAW, help="predict_raw, serving_default, rank or preprocess")
+    parser.add_argument("--separator", default=SEPARATOR, help="between several values in a cell of CSV")
+    options = parser.parse_args(arguments)
+    try:
+        text = _read(options.input or os.path.join(version_dir(options.model), SAMPLE_ROWS))
+        outputs = query(options.model, text, options.signature, options.separator)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        print(f"query: {error}", file=sys.stderr)
+        return 1
+    for index in range(len(next(iter(outputs.values())))):
+        print(json.dumps({name: _plain(array[index]) for name, array in outputs.items()}))
+    return 0
+
+
+def _read(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    with open(source, encoding="utf-8-sig") as stream:
+        return stream.read()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

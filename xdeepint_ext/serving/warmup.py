@@ -1,0 +1,90 @@
+"""Sample rows, and the requests that TF Serving replays when it loads a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.data.manifest import vocabulary_file
+from xdeepint_ext.data.preprocessor import Preprocessor
+from xdeepint_ext.schema import Feature
+from xdeepint_ext.serving import rows as rows_
+from xdeepint_ext.serving.endpoints import Endpoints, own_preprocessor
+
+EXTRA_FOLDER = "assets.extra"
+REQUESTS = "tf_serving_warmup_requests"
+SAMPLE_ROWS = "sample_rows.json"
+
+
+def sample_row(endpoints: Endpoints) -> dict[str, Any]:
+    """A raw row that the model knows something about: the first value of a vocabulary, the mean of a number.
+
+    For somebody else's preprocessor, whose values are not known, "", 0 and 0.0.
+    """
+    own = own_preprocessor(endpoints.preprocessor)
+    by_column: dict[str, Feature] = {}
+    for feature in own.schema.inputs if own else ():
+        by_column.setdefault(feature.raw_name, feature)
+    row: dict[str, Any] = {}
+    for name, spec in endpoints.columns.items():
+        value: Any = {tf.string: "", tf.int64: 0, tf.float32: 0.0}[spec.dtype]
+        if own is not None and name in by_column:
+            value = _known_value(own, by_column[name], value)
+        if spec.shape.rank == 2:
+            value = [value] * (spec.shape[1] or 1)
+        row[name] = value
+    return row
+
+
+def _known_value(preprocessor: Preprocessor, feature: Feature, neutral: Any) -> Any:
+    if feature.uses_vocabulary and feature.num_values:
+        file = vocabulary_file(preprocessor.vocabulary_dir or "", feature.table_name)
+        with open(file, encoding="utf-8") as stream:
+            first = stream.readline().rstrip("\n")
+        return int(first) if feature.dtype == "int" else first
+    if feature.mean is not None:
+        return type(neutral)(feature.mean)
+    return neutral
+
+
+def write_sample(folder: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the rows as JSON, for `serving.query`."""
+    with open(os.path.join(folder, SAMPLE_ROWS), "w", encoding="utf-8") as stream:
+        json.dump([dict(row) for row in rows], stream, indent=1, default=_plain, ensure_ascii=False)
+        stream.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's values and bytes as JSON's."""
+    return value.decode() if isinstance(value, bytes) else value.tolist()
+
+
+def write_requests(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `assets.extra/tf_serving_warmup_requests`: a TFRecord of one PredictionLog for each scoring signature.
+
+    Raises:
+      RowError: a row does not fit the model.
+    """
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    once = [name for name, spec in endpoints.rank_columns().items() if spec.shape[0] == 1]
+    candidates = [{**row, **{name: rows[0][name] for name in once}} for row in rows]
+    requests: dict[str, Mapping[str, np.ndarray]] = {
+        "serving_default": {"examples": rows_.examples(rows, endpoints.columns)},
+        "predict_raw": rows_.typed(rows, endpoints.columns),
+        "rank": rows_.typed(candidates, endpoints.rank_columns()),
+    }
+    os.makedirs(os.path.join(folder, EXTRA_FOLDER))
+    with tf.io.TFRecordWriter(os.path.join(folder, EXTRA_FOLDER, REQUESTS)) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(signature_name=signature),
+                inputs={name: tf.make_tensor_proto(array) for name, array in inputs.items()},
+            )
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
