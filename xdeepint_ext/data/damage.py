@@ -190,7 +190,7 @@ def _misfits(records: list[tuple[int, bytes]], parse: Parse, most: int = 1024) -
         except UnicodeDecodeError:
             reason = "it is no tf.Example"
         except tf.errors.OpError as error:
-            reason = _plain(str(error.message))
+            reason = plain(str(error.message))
         else:
             continue
         if len(batch) == 1:
@@ -199,12 +199,13 @@ def _misfits(records: list[tuple[int, bytes]], parse: Parse, most: int = 1024) -
             yield from _misfits(batch, parse, max(len(batch) // 2, 1))
 
 
-def _plain(message: str) -> str:
-    """TensorFlow's message without node names."""
+def plain(message: str) -> str:
+    """TensorFlow's message without node names, and without Python's notation for its bytes."""
     message = re.sub(r"\{\{.*?\}\}\s*|\[Op:\w+\]( name:)?|Name: <unknown>, |Summarized data: ", "", message)
     message = re.sub(
         r"Expected 'tf\.Tensor\(False, shape=\(\), dtype=bool\)' to be true\.|assertion failed:", "", message
     )
+    message = re.sub(r"\bb(['\"])(.*?)(?<!\\)\1", r"\2", message).replace("\\'", "'")
     return " ".join(message.split()).strip(" .")
 
 

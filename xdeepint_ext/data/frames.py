@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import tensorflow as tf
 
 from xdeepint_ext.data import memory
+from xdeepint_ext.data.damage import plain
 from xdeepint_ext.data.manifest import DataError, vocabulary_file
 from xdeepint_ext.data.parsing import DTYPES, MISSING, labels_and_weights, raw_columns
 from xdeepint_ext.data.preprocessor import Preprocessor
@@ -39,7 +41,7 @@ def from_pandas(
 
     Args:
       frame: one row an example.
-      label: the label's column, 0 or 1; several = several tasks.
+      label: the label's column, 0 or 1; several = several tasks, of which a row may lack some.
       batch_size: rows of a batch.
       features: `Feature` objects that replace the guess for their columns.
       shuffle: see `data.read`.
@@ -52,7 +54,8 @@ def from_pandas(
       `Preprocessor` that made the ids, for `serving.export`.
 
     Raises:
-      DataError: the frame is empty, lacks a column, or a label is neither 0 nor 1.
+      DataError: the frame is empty, lacks a column, a column cannot be read as its feature's type, or a label is
+        neither 0 nor 1.
 
     Example:
       >>> frame = pd.DataFrame({"city": ["a", "b", "a"], "age": [20.5, 30.1, 40.2], "click": [0, 1, 0]})
@@ -74,16 +77,17 @@ def from_pandas(
         for name in frame.columns
         if name not in (*labels, *beside_ids)
     ]
-    targets = [Feature(name, "numeric", "label") for name in labels]
+    masked = {name for name in labels if len(labels) > 1 and frame[name].isna().any()}
+    targets = [Feature(name, "numeric", "label", required=name not in masked) for name in labels]
     directory = tempfile.TemporaryDirectory(prefix="vocabulary-")
     schema = _complete(Schema([*guessed, *given.values(), *targets]), frame, directory.name)
     preprocessor = Preprocessor(schema, directory.name)
     preprocessor.directory = directory  # deleted with its last user
-    raw = {name: _raw(feature, frame[name]) for name, feature in raw_columns(schema).items()}
+    raw = {name: _raw(name, feature, frame[name]) for name, feature in raw_columns(schema).items()}
     try:
         answers, weights = labels_and_weights(schema, raw)
     except tf.errors.InvalidArgumentError as error:
-        raise DataError(f"frame: {error.message}") from None
+        raise DataError(f"frame: {plain(error.message)}") from None
     data = (preprocessor(raw), answers) if weights is None else (preprocessor(raw), answers, weights)
     dataset = memory.batches(data, batch_size, shuffle=shuffle, epochs=epochs, seed=seed)
     dataset.preprocessor = preprocessor
@@ -110,6 +114,7 @@ def _complete(schema: Schema, frame: pd.DataFrame, vocabulary_dir: str) -> Schem
     for table, sharing in _by_table(schema).items():
         values = pd.concat([_flat(feature, frame[feature.raw_name]) for feature in sharing])
         counts = values.value_counts()
+        _refuse_line_breaks(table, counts.index)
         kept = sorted(counts.index[counts >= sharing[0].min_count], key=lambda value: (-counts[value], value))
         with open(vocabulary_file(vocabulary_dir, table), "w", encoding="utf-8") as stream:
             stream.writelines(f"{value}\n" for value in kept)
@@ -117,7 +122,9 @@ def _complete(schema: Schema, frame: pd.DataFrame, vocabulary_dir: str) -> Schem
     for feature in schema.inputs:
         if feature.kind != "numeric":
             continue
-        numbers = frame[feature.raw_name].astype("float64").dropna()
+        with _reading(feature.raw_name, feature.dtype):
+            numbers = frame[feature.raw_name].astype("float64").dropna()
+        numbers = numbers if len(numbers) else pd.Series([0.0])
         if feature.binning == "quantile" and feature.boundaries is None:
             inner = np.linspace(0, 1, (feature.num_bins or 1) + 1)[1:-1]
             changes[feature.name] = {"boundaries": tuple(np.unique(np.quantile(numbers, inner)).tolist())}
@@ -134,23 +141,43 @@ def _by_table(schema: Schema) -> dict[str, list[Feature]]:
     return tables
 
 
+def _refuse_line_breaks(table: str, values: Iterable[Any]) -> None:
+    """A vocabulary file has one value a line."""
+    broken = [value for value in values if isinstance(value, str) and ("\n" in value or "\r" in value)]
+    if broken:
+        raise DataError(f"table {table!r}: value {broken[0]!r} holds a line break, which a vocabulary cannot hold")
+
+
+@contextlib.contextmanager
+def _reading(column: str, dtype: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise DataError(f"frame: column {column!r} cannot be read as {dtype}: {error}") from None
+
+
 def _flat(feature: Feature, column: pd.Series) -> pd.Series:
     column = column.explode() if feature.kind in ("multi", "sequence") else column
-    return column.dropna().astype("int64" if feature.dtype == "int" else str)
+    with _reading(feature.raw_name, feature.dtype):
+        values = column.dropna().astype("int64" if feature.dtype == "int" else str)
+    return values[values != MISSING[feature.dtype]]
 
 
-def _raw(feature: Feature, column: pd.Series) -> Any:
+def _raw(name: str, feature: Feature, column: pd.Series) -> Any:
     """A column as the tensor that parsing a record would give."""
-    dtype, missing = DTYPES[feature.dtype], MISSING[feature.dtype]
-    if feature.kind in ("multi", "sequence"):
-        cast = {"int": int, "float": float, "string": str}[feature.dtype]
-        rows = [[cast(value) for value in row] if isinstance(row, list | tuple | np.ndarray) else [] for row in column]
-        return tf.ragged.constant(rows, dtype=dtype, ragged_rank=1, row_splits_dtype=tf.int64)
-    if feature.kind == "vector":
-        return tf.constant(np.stack(column.to_numpy()), tf.float32)
-    if feature.dtype == "string":
-        return tf.constant(
-            [missing if absent else str(value) for value, absent in zip(column, column.isna(), strict=True)]
-        )
-    filled = column.astype("float64" if feature.dtype == "float" else "Int64").fillna(missing)
-    return tf.constant(filled.to_numpy(dtype=dtype.as_numpy_dtype))
+    with _reading(name, feature.dtype):
+        if feature.kind in ("multi", "sequence"):
+            return _ragged(feature, column)
+        if feature.kind == "vector":
+            return tf.constant(np.stack(column.to_numpy()), DTYPES[feature.dtype])
+        if feature.dtype == "string":
+            return tf.constant(["" if absent else str(x) for x, absent in zip(column, column.isna(), strict=True)])
+        filled = column.astype("float64" if feature.dtype == "float" else "Int64").fillna(MISSING[feature.dtype])
+        return tf.constant(filled.to_numpy(dtype=DTYPES[feature.dtype].as_numpy_dtype))
+
+
+def _ragged(feature: Feature, column: pd.Series) -> tf.RaggedTensor:
+    cast, missing = {"int": int, "float": float, "string": str}[feature.dtype], MISSING[feature.dtype]
+    rows = [row if isinstance(row, list | tuple | np.ndarray) else [] for row in column]
+    values = [[missing if pd.isna(value) else cast(value) for value in row] for row in rows]
+    return tf.ragged.constant(values, dtype=DTYPES[feature.dtype], ragged_rank=1, row_splits_dtype=tf.int64)

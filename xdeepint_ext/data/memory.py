@@ -34,12 +34,14 @@ def batches(
       A dataset of the same nest.
 
     Raises:
-      ValueError: no record, or tensors of different lengths.
+      ValueError: no record, tensors of different lengths, or a batch_size below 1.
 
     Example:
       >>> [batch.numpy().tolist() for batch in batches(tf.range(5), 2)]
       [[0, 1], [2, 3], [4]]
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be > 0, got {batch_size}")
     arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
     lengths = {int(array.shape[0]) for array in tf.nest.flatten(arrays)}
     if len(lengths) != 1 or lengths == {0}:

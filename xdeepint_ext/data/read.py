@@ -270,11 +270,12 @@ def _check_columns(file: str, data_dir: str, manifest: Manifest, schema: Schema 
         kind = present.get(name)
         if kind and kind != kinds[feature.dtype]:
             raise DataError(f"{file}: feature {name!r} is a {kind} in the records, but {feature.dtype} in the schema")
-        if kind is None and (feature.required and feature.kind not in ("multi", "sequence")):
+        if kind is None and feature.required:
             near = difflib.get_close_matches(name, present, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise DataError(
-                f"{file}: no record has feature {name!r} of the schema{hint} The records have {sorted(present)}"
+                f"{file}: none of the first records has feature {name!r} of the schema{hint} They have "
+                f"{sorted(present)}; required=False is for features that records may lack"
             )
 
 
@@ -313,6 +314,8 @@ def _repaired(source: _Source, parse: damage.Parse, max_bad_records: int) -> _So
     if lost > max_bad_records:
         shown = "\n  ".join(str(record) for record in skipped[:10])
         raise DataError(f"{lost} bad records, but max_bad_records is {max_bad_records}:\n  {shown}")
+    if not files:
+        raise DataError(f"no record is left of {lost}; the first:\n  {skipped[0]}")
     for record in skipped:
         logging.warning("skipped: %s", record)
     return dataclasses.replace(source, counted_files=tuple(files), skipped=tuple(skipped), scratch=scratch)
