@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 from xdeepint_ext.data.encoder import EncodedBlock, Needs
@@ -51,14 +51,24 @@ class Statistics:
                 before = held.get(name, (0, 0.0))
                 held[name] = (before[0] + count, before[1] + total)
 
-    def finish(self, vocabulary_dir: str) -> Schema:
+    def finish(self, vocabulary_dir: str, selected: Container[str] | None = None) -> Schema:
         """Writes the vocabularies and returns the finished schema.
+
+        Args:
+          vocabulary_dir: an empty directory.
+          selected: the features that must be there; None = all. Others are left out where they have no value.
 
         Raises:
           DataError: a feature has no value that could be learned from.
         """
         sizes: dict[str, int] = {}
-        features = [self._finish_feature(feature, vocabulary_dir, sizes) for feature in self._schema]
+        features = []
+        for feature in self._schema:
+            try:
+                features.append(self._finish_feature(feature, vocabulary_dir, sizes))
+            except DataError:
+                if selected is None or feature.name in selected:
+                    raise
         return Schema(features)
 
     def _finish_feature(self, feature: Feature, vocabulary_dir: str, sizes: dict[str, int]) -> Feature:
@@ -77,7 +87,6 @@ class Statistics:
         table = feature.table_name
         if table not in sizes:
             path = vocabulary_file(vocabulary_dir, table)
-            os.makedirs(vocabulary_dir, exist_ok=True)
             sizes[table] = self._values.write(table, path, feature.min_count)
         if not sizes[table]:
             raise DataError(

@@ -44,8 +44,10 @@ def materialize(
       OSError: the output cannot be written.
 
     Example:
-      >>> materialize("adult_data", "adult_packed").packed["ids"]  # doctest: +SKIP
-      20
+      >>> from xdeepint_ext.data.prepare import prepare
+      >>> raw = prepare("synthetic", output_dir="raw_data", rows=1000, fields=10)
+      >>> materialize("raw_data", "packed_data").packed["ids"]
+      10
     """
     with AtomicDirectory(output_dir, overwrite) as directory:
         return materialize_into(os.fspath(data_dir), directory)

@@ -84,9 +84,9 @@ def prepare(
       OSError: the output cannot be written.
 
     Example:
-      >>> manifest = prepare("synthetic", output_dir="synthetic_data", rows=1000)  # doctest: +SKIP
-      >>> manifest.records("train")  # doctest: +SKIP
-      811
+      >>> manifest = prepare("synthetic", output_dir="synthetic_data", rows=1000)
+      >>> sum(manifest.records(split) for split in ("train", "valid", "test"))
+      1000
     """
     counts = {"num_workers": num_workers, "num_shards": num_shards, "shard_bytes": shard_bytes, "min_count": min_count}
     _check(compression, counts, max_bad_rows)
@@ -161,7 +161,7 @@ def _write_meaning(directory: str, source: Source, statistics: Statistics, manif
     """Writes vocabularies, schema and manifest."""
     vocabulary_dir = os.path.join(directory, VOCABULARY)
     os.makedirs(vocabulary_dir)
-    schema = statistics.finish(vocabulary_dir)
+    schema = statistics.finish(vocabulary_dir, source.selected)
     if source.selected is not None:
         manifest.notes["all_features"] = schema.to_json()
         schema = schema.select(source.selected)
@@ -206,7 +206,12 @@ _FLAGS: tuple[tuple[str, type, str], ...] = (
     ("overwrite", bool, "replace an output directory that is there"),
     ("materialize", bool, "write preprocessed ids and floats instead of raw values"),
 )
-_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+_DEFINE: dict[type, Any] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+}
 
 
 def _define_flags() -> None:

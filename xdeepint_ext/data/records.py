@@ -12,6 +12,7 @@ import functools
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 _GROUP = 4096
 
 
-def encode_feature(name: str, dtype: str, values: Iterable[bytes] | Iterable[int] | Iterable[float]) -> bytes:
+def encode_feature(name: str, dtype: str, values: Iterable[Any]) -> bytes:
     """One entry of a tf.Example's feature map.
 
     Args:
@@ -33,11 +34,11 @@ def encode_feature(name: str, dtype: str, values: Iterable[bytes] | Iterable[int
       The entry's bytes; the concatenation of entries is a serialized `tf.train.Features`.
     """
     if dtype == "string":
-        strings = b"".join(_field(1, value) for value in values)  # type: ignore[arg-type]
+        strings = b"".join(_field(1, value) for value in values)
         return _field(1, _field(1, name.encode()) + _field(2, _field(1, strings)))
     if dtype == "float":
         return _entry(name, 2, np.asarray(list(values), "<f4").tobytes())
-    return _entry(name, 3, b"".join(_varint(value % 2**64) for value in values))  # type: ignore[operator]
+    return _entry(name, 3, b"".join(_varint(value % 2**64) for value in values))
 
 
 def packed_features(ids_name: str, ids: np.ndarray | None, floats_name: str, floats: np.ndarray | None) -> list[bytes]:

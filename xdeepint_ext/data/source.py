@@ -32,7 +32,7 @@ class Rows:
     numbers: np.ndarray
     keys: np.ndarray
     splits: np.ndarray
-    columns: dict[str, Sequence[bytes]]
+    columns: Mapping[str, Sequence[bytes]]
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     counters: dict[str, int] = dataclasses.field(default_factory=dict)
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

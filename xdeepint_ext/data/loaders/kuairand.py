@@ -8,6 +8,7 @@ import glob
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class KuaiRand:
         )
 
     def _features(self, labels: tuple[str, ...]) -> list[Feature]:
-        item = {"role": "item", "min_count": 5}
+        item: dict[str, Any] = {"role": "item", "min_count": 5}
         features = [
             Feature("user_id", role=("user", "group"), dtype="int", min_count=5),
             *(Feature(name, role="user", min_count=5) for name in USER_COLUMNS),
@@ -111,7 +112,12 @@ class KuaiRand:
             *(Feature(name, role="context", min_count=5) for name in ("tab", "hour")),
         ]
         if self.history:
-            options = {"dtype": "int", "table": "video_id", "max_length": self.history_length, "min_count": 5}
+            options: dict[str, Any] = {
+                "dtype": "int",
+                "table": "video_id",
+                "max_length": self.history_length,
+                "min_count": 5,
+            }
             features += [Feature(name, "sequence", "user", **options) for name in HISTORIES]
         return features + [Feature(label, "numeric", "label") for label in labels]
 

@@ -89,7 +89,7 @@ def _features(users: SideTable) -> list[Feature]:
 
 def _clean(movies: SideTable) -> SideTable:
     """Titles become years of release; "(no genres listed)" becomes no genre."""
-    rows = {}
+    rows: dict[bytes, tuple[bytes, ...]] = {}
     for key, (title, genres) in movies.rows.items():
         year = re.search(rb"\((\d{4})\)\s*$", title)
         rows[key] = (year[1] if year else b"", b"" if genres.startswith(b"(") else genres)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ class _Generator:
         else:
             probability = (score > 0).astype(np.float64)
         labels = uniform(hash_rows(keys, self._seed, "label")) < probability
-        columns: dict[str, list[bytes]] = {
+        columns: dict[str, Sequence[bytes]] = {
             f"field_{f:02d}": list(map(b"%d".__mod__, ids[:, f].tolist())) for f in range(config.fields)
         }
         columns["label"] = list(map((b"0", b"1").__getitem__, labels.astype(int).tolist()))

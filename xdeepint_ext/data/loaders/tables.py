@@ -32,7 +32,7 @@ class SideTable:
     def join(self, keys: Sequence[bytes]) -> dict[str, tuple[bytes, ...]]:
         """The columns for a sequence of keys; `b""` where the table has no such key."""
         found = map(self.rows.get, keys, repeat((b"",) * len(self.names)))
-        columns = list(zip(*found, strict=True)) or [()] * len(self.names)  # type: ignore[arg-type]
+        columns = list(zip(*found, strict=True)) or [()] * len(self.names)
         return dict(zip(self.names, columns, strict=True))
 
     def absent(self, keys: Iterable[bytes]) -> int:
