@@ -143,19 +143,25 @@ def pieces(arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
     (batch,) = make_batches(rows, rows, arguments.batch_size, width, 1)
     table = tf.Variable(tf.random.normal([rows, width]))
     optimizer = GroupFtrl()
-    optimizer.build([table])
     slices = tf.IndexedSlices(batch.gradient, batch.ids, tf.constant([rows, width]))
     distinct, positions = tf.unique(batch.ids)
-    summed, block = sum_duplicates(slices), tf.gather(table, distinct)
+    summed, weights = sum_duplicates(slices), tf.gather(table, distinct)
+    state = tf.Variable(tf.zeros([rows, 2 * width]))
+    old = tf.gather(state, distinct)
+
+    def scatter() -> None:
+        table.scatter_update(tf.IndexedSlices(weights, distinct))
+        state.scatter_update(tf.IndexedSlices(old, distinct))
+
     parts = {
         "tf.unique": lambda: tf.unique(tf.cast(batch.ids, tf.int32), out_idx=tf.int64),
         "sum_duplicates (tf.unique included)": lambda: sum_duplicates(slices).values,
         "tf.math.unsorted_segment_sum instead": lambda: tf.math.unsorted_segment_sum(
             batch.gradient, positions, tf.size(distinct)
         ),
-        "three gathers": lambda: [tf.gather(table, summed.indices) for _ in range(3)],
-        "the formula": lambda: optimizer._next(block, block * block, block, summed.values),
-        "three scatters": lambda: [table.scatter_update(tf.IndexedSlices(block, distinct)) for _ in range(3)] and None,
+        "gather weights and state": lambda: (tf.gather(table, distinct), tf.gather(state, distinct)),
+        "the formula": lambda: optimizer._next(weights, old, summed.values),
+        "scatter weights and state": scatter,
     }
     for name, part in parts.items():
         function = tf.function(part, autograph=False)

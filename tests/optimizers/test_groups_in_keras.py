@@ -63,10 +63,10 @@ def test_fit_trains_every_group_and_counts_steps():
     assert model.optimizer.iterations == 2
     assert all(np.any(old != new) for old, new in zip(before, model.get_weights(), strict=True))
     counts = {group: len(member.variables) for group, member in model.optimizer.optimizers.items()}
-    # A counter each; three slots for the table, two for the kernel, two for each of the three other variables.
-    assert counts == {"embedding": 4, "interaction": 3, "default": 7}
+    # A counter each; two slots for the table, two for the kernel, two for each of the three other variables.
+    assert counts == {"embedding": 3, "interaction": 3, "default": 7}
     # Of the counters the whole shows its own only.
-    assert len(model.optimizer.variables) == 1 + 3 + 2 + 6
+    assert len(model.optimizer.variables) == 1 + 2 + 2 + 6
     assert model.optimizer.variables[0] is model.optimizer.iterations
 
 
@@ -156,7 +156,7 @@ def test_compile_under_mixed_precision(replicas, two_replicas, custom_objects, t
         fit(model)
         groups = model.optimizer.inner_optimizer
         counts = [len(groups.optimizers[group].variables) for group in ("embedding", "interaction", "default")]
-        assert counts == [4, 3, 7]
+        assert counts == [3, 3, 7]
         model.save(tmp_path / "model.keras")
         with strategy.scope():
             again = tf.keras.models.load_model(tmp_path / "model.keras")
@@ -203,8 +203,8 @@ def test_state_by_group_not_by_position():
     for group, member in optimizer.optimizers.items():
         for left, right in zip(member.variables[1:], reordered.optimizers[group].variables[1:], strict=True):
             np.testing.assert_array_equal(left, right)
-    del store["embedding.2"]
-    with pytest.raises(ValueError, match=r"does not fit: missing \['embedding.2'\], unexpected \[\]"):
+    del store["embedding.1"]
+    with pytest.raises(ValueError, match=r"does not fit: missing \['embedding.1'\], unexpected \[\]"):
         reordered.load_own_variables(store)
 
 
@@ -216,7 +216,7 @@ def test_set_weights_is_the_inverse_of_variables():
     again.set_weights([variable.numpy() for variable in optimizer.variables])
     for left, right in zip(again.variables, optimizer.variables, strict=True):
         np.testing.assert_array_equal(left, right)
-    with pytest.raises(ValueError, match="weights must hold 8 arrays, one for each variable, got 1"):
+    with pytest.raises(ValueError, match="weights must hold 7 arrays, one for each variable, got 1"):
         again.set_weights([0])
 
 

@@ -37,8 +37,9 @@ class GroupFtrl(RowWise):
     their initial values. Later steps make no pass over the table; the flag that says so is part of the checkpoint.
     Weights trained earlier are zeroed, too, unless the optimizer's state comes with them or `preserve_initial` is set.
 
-    The slots are ``accumulator`` (n), ``linear`` (z) and ``zeroed`` (the flag, shape (1,)). A sharded table has one flag
-    for each shard, so its checkpoint restores onto the same number of shards and fails on another.
+    **Slots.** ``state`` holds n and z side by side, shape (..., 2K), so that a row of them is one place in memory;
+    ``zeroed`` is the flag, shape (1,). A sharded table has one flag for each shard, so its checkpoint restores onto the
+    same number of shards and fails on another.
 
     Args:
       alpha: Step size, also `learning_rate`; a float or a `LearningRateSchedule`. Default 0.02, the authors'.
@@ -138,30 +139,27 @@ class GroupFtrl(RowWise):
         super().build(var_list)
         if getattr(self, "_built", False):
             return
-        self._accumulators, self._linears, self._zeroed = [], [], []
+        self._states, self._zeroed = [], []
         for variable in var_list:
-            self._accumulators.append(self.add_variable_from_reference(variable, "accumulator"))
-            self._linears.append(self.add_variable_from_reference(variable, "linear", None, self._initial_z(variable)))
+            self._states.append(self._add_state(variable))
             self._zeroed.append(self.add_variable_from_reference(variable, "zeroed", [1]))
         self._built = True
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable; of a sparse gradient, whose indices must differ, only the rows in it."""
         index = self._index_dict[self._var_key(variable)]
-        zeroed = self._zeroed[index]
-        slots = (variable, self._accumulators[index], self._linears[index])
+        state, zeroed = self._states[index], self._zeroed[index]
         if isinstance(gradient, tf.IndexedSlices):
-            w, n, z = (tf.gather(slot, gradient.indices) for slot in slots)
-            values = self._next(w, n, z, gradient.values)
+            rows = gradient.indices
+            next_w, next_state = self._next(tf.gather(variable, rows), tf.gather(state, rows), gradient.values)
             if not self.preserve_initial:
                 _zero_once(variable, zeroed)
-            for slot, value in zip(slots, values, strict=True):
-                slot.scatter_update(tf.IndexedSlices(value, gradient.indices))
+            variable.scatter_update(tf.IndexedSlices(next_w, rows))
+            state.scatter_update(tf.IndexedSlices(next_state, rows))
         else:
-            w, n, z = (tf.convert_to_tensor(slot) for slot in slots)
-            values = self._next(w, n, z, gradient)
-            for slot, value in zip(slots, values, strict=True):
-                slot.assign(value)
+            next_w, next_state = self._next(tf.convert_to_tensor(variable), tf.convert_to_tensor(state), gradient)
+            variable.assign(next_w)
+            state.assign(next_state)
             zeroed.assign(tf.ones_like(zeroed))
 
     def get_config(self) -> dict[str, Any]:
@@ -192,28 +190,31 @@ class GroupFtrl(RowWise):
         with tf.init_scope():
             return tf.Variable(learning_rate, name="learning_rate", dtype=tf.float64, trainable=False)
 
-    def _initial_z(self, variable: tf.Variable) -> tf.Tensor | None:
-        """The z whose weights are the variable's present ones, or None for zeros."""
+    def _add_state(self, variable: tf.Variable) -> tf.Variable:
+        """Creates n = 0 beside z = 0, or beside the z whose weights are the variable's present ones."""
+        shape = variable.shape if variable.shape.rank > 1 else [*variable.shape, 1]
         if not self.preserve_initial:
-            return None
-        weights = tf.convert_to_tensor(variable)
-        return -weights * (self.beta / tf.cast(self.learning_rate, weights.dtype))
+            return self.add_variable_from_reference(variable, "state", [*shape[:-1], 2 * shape[-1]])
+        weights = tf.reshape(variable, shape)
+        z = -weights * (self.beta / tf.cast(self.learning_rate, weights.dtype))
+        return self.add_variable_from_reference(variable, "state", None, tf.concat([tf.zeros_like(z), z], -1))
 
-    def _next(self, w: tf.Tensor, n: tf.Tensor, z: tf.Tensor, g: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One step on rows of shape (..., K), or on single entries of shape () or (U,): the next w, n and z."""
+    def _next(self, weights: tf.Tensor, state: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step on rows, or on the single entries of a vector or scalar: the next weights and state."""
+        is_matrix = weights.shape.rank > 1
+        w, g = (weights, gradient) if is_matrix else (weights[..., tf.newaxis], gradient[..., tf.newaxis])
+        n, z = tf.split(state, 2, -1)
         alpha = tf.cast(self.learning_rate, w.dtype)
-        next_n = n + g * g
-        root = tf.sqrt(next_n)
-        next_z = z + (g - (root - tf.sqrt(n)) / alpha * w)
-        if w.shape.rank < 2:
-            width, norm = 1, tf.abs(next_z)
-        else:
-            width, norm = w.shape[-1], tf.sqrt(tf.reduce_sum(next_z * next_z, -1, keepdims=True))
+        n, root_before = n + g * g, tf.sqrt(n)
+        root = tf.sqrt(n)
+        z += g - (root - root_before) / alpha * w
+        width = w.shape[-1]
+        norm = tf.abs(z) if width == 1 else tf.sqrt(tf.reduce_sum(z * z, -1, keepdims=True))
         threshold = self.lambda1 * width**0.5
         shrink = tf.where(norm <= threshold, tf.zeros_like(norm), threshold / norm - 1)
         # A column that never had a gradient has n = z = 0; without beta and lambda2 it would be 0/0.
-        next_w = tf.math.divide_no_nan(next_z * shrink, root / alpha + (self.beta / alpha + self.lambda2))
-        return next_w, next_n, next_z
+        w = tf.math.divide_no_nan(z * shrink, root / alpha + (self.beta / alpha + self.lambda2))
+        return w if is_matrix else tf.squeeze(w, -1), tf.concat([n, z], -1)
 
 
 def _zero_once(variable: tf.Variable, zeroed: tf.Variable) -> None:
