@@ -7,8 +7,9 @@ and a gradient row for each. The distinct ids of a block are the same number for
 the rows at random. Batches alternate, so that a table's rows are not all in the cache from the step before, and all
 optimizers and tables take turns within a round. All steps run in a tf.function on the CPU.
 
-Memory is the peak resident size during steps above that before them, after freed memory was given back to the system
-(Linux only). The first step, with GroupFtrl's one pass over the table, is reported by itself.
+Memory is the growth of the peak resident size during a pass over the batches, after freed memory was given back to the
+system (Linux only); what the allocator keeps all the same can serve a step, so read the largest number of a column. The
+first step, with GroupFtrl's one pass over the table, is reported by itself.
 """
 
 import xdeepint_ext  # noqa: F401, I001  # before TensorFlow, as it chooses Keras 2
