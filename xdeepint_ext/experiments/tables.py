@@ -68,8 +68,8 @@ _MODELS = {
         "xDeepInt": {"model": "xdeepint"},
     },
     "kuairand": {
-        "LR": {"model": "lr"},
-        "FM": {"model": "fm"},
+        "LR": {"model": "lr", "learning_rate": 0.2, "lambda1": 1.0, "lambda2": 1.0},
+        "FM": {"model": "fm", "lambda1": 10.0, "lambda2": 10.0},
         "xDeepInt": {"model": "xdeepint"},
     },
 }
