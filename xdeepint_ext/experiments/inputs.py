@@ -32,7 +32,8 @@ class Inputs:
     Attributes:
       manifest: of the data.
       schema: the features that the model is made of.
-      steps_per_epoch: of the training records.
+      records: training records.
+      steps_per_epoch: batches of them.
       skipped: damaged training records that were left out.
 
     Raises:
@@ -45,9 +46,11 @@ class Inputs:
         self.manifest = Manifest.load(config.data_dir)
         self.schema = select_features(config.data_dir, self.manifest, config.features)
         self._kept: dict[str, list[Any]] = {}
-        train = self.train(0)
-        self.steps_per_epoch, self.records = train.steps_per_epoch, train.records
-        self.skipped = len(train.skipped)
+        self.records, self.skipped = self.manifest.records("train"), 0
+        if config.max_bad_records:
+            train = self.train(0)
+            self.records, self.skipped = train.records, len(train.skipped)
+        self.steps_per_epoch = data.steps_per_epoch(self.records, config.batch_size)
 
     @property
     def vocabulary_dir(self) -> str:
@@ -66,9 +69,7 @@ class Inputs:
             return self._read("train", max_bad_records=config.max_bad_records, **order)
         arrays, skipped = self._arrays("train")
         dataset = memory.batches(arrays, config.batch_size, **order)
-        dataset.records = int(tf.nest.flatten(arrays)[0].shape[0])
-        dataset.steps_per_epoch = data.steps_per_epoch(dataset.records, config.batch_size)
-        dataset.skipped = skipped
+        dataset.records, dataset.skipped = int(tf.nest.flatten(arrays)[0].shape[0]), skipped
         return dataset
 
     def batches(self, split: str) -> Iterable[Any]:

@@ -85,9 +85,10 @@ def make_predict(model: RankingModel, strategy: tf.distribute.Strategy, features
             found["groups"] = x["group_ids"]
         return found
 
-    @tf.function(reduce_retracing=True)
     def of_batch(batch: Any) -> Any:
         return strategy.run(of_replica, args=(batch,))
+
+    traced: list[Any] = []
 
     def local_rows(values: Any) -> np.ndarray:
         return np.concatenate([part.numpy() for part in strategy.experimental_local_results(values)])
@@ -95,7 +96,11 @@ def make_predict(model: RankingModel, strategy: tf.distribute.Strategy, features
     def predict(batches: Iterable[Any]) -> Predictions:
         if strategy.num_replicas_in_sync > 1:
             batches = strategy.experimental_distribute_dataset(_as_dataset(batches))
-        parts = [tf.nest.map_structure(local_rows, of_batch(batch)) for batch in batches]
+        parts = []
+        for batch in batches:
+            if not traced:
+                traced.append(tf.function(of_batch, input_signature=_any_size(batch, strategy)))
+            parts.append(tf.nest.map_structure(local_rows, traced[0](batch)))
         whole = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         return Predictions(**whole)
 
@@ -105,6 +110,13 @@ def make_predict(model: RankingModel, strategy: tf.distribute.Strategy, features
 def _by_task(model: RankingModel, values: Any) -> Mapping[str, tf.Tensor]:
     values = values if isinstance(values, Mapping) else {model.tasks[0]: values}
     return {task: tf.reshape(values[task], [-1]) for task in model.tasks}
+
+
+def _any_size(batch: Any, strategy: tf.distribute.Strategy) -> list[Any] | None:
+    """The signature of batches of any number of records, so that a short last one is not traced again."""
+    if strategy.num_replicas_in_sync > 1:
+        return None
+    return [tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch)]
 
 
 def _as_dataset(batches: Iterable[Any]) -> tf.data.Dataset:

@@ -60,9 +60,9 @@ def write(run: Run, path: str) -> None:
 
 def _summary(run: Run) -> str:
     found = run.metrics
-    best = "" if found["best_step"] is None else f"; the weights are those of step {found['best_step']:,}"
     lines = [
-        f"{found['steps']:,} training steps of {run.config.batch_size:,} examples ({found['finished']}){best}.",
+        f"{found['steps']:,} training steps of {run.config.batch_size:,} examples ({found['finished']}); "
+        f"the weights are those of step {found['best_step']:,}.",
         f"{found['parameters']:,} parameters; {found['examples_per_second']:,.0f} training examples a second; "
         f"seed {run.config.seed}.",
     ]

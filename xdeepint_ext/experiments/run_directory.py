@@ -10,12 +10,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xdeepint_ext.data.manifest import DataError, Manifest
+from xdeepint_ext.data.manifest import FILE_NAME, DataError, Manifest
 from xdeepint_ext.experiments.config import Config
 
 __all__ = ["RunDirectory", "flag_lines"]
 
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
+# What a process leaves that was killed before it wrote its flags.
+BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
 
 
 class RunDirectory:
@@ -35,14 +37,20 @@ class RunDirectory:
         return os.path.join(self.path, name)
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self) -> Iterator[dict[str, Any] | None]:
         """Makes the directory or goes on in it, and keeps other processes out.
+
+        Yields:
+          The metrics, if it holds this run, finished, and nothing else is wanted of it; else None.
 
         Raises:
           ValueError: it holds something else, a run with other flags or data, or a run that goes on right now.
           OSError: it cannot be made or written.
         """
         os.makedirs(self.path, exist_ok=True)
+        others = sorted(set(os.listdir(self.path)) - BEGUN)
+        if others and FLAGS_FILE not in others:
+            raise ValueError(f"model_dir: {self.path} exists and is no run's directory: it holds {others[:5]}")
         with open(self.file(LOCK_FILE), "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,19 +60,17 @@ class RunDirectory:
                 self._check_flags()
                 self._check_data()
             else:
-                others = sorted(set(os.listdir(self.path)) - {LOCK_FILE, MANIFEST_FILE})
-                if others:
-                    raise ValueError(f"model_dir: {self.path} exists and is no run's directory: it holds {others[:5]}")
                 self._manifest.save(self.path)
-                os.replace(self.file("manifest.json"), self.file(MANIFEST_FILE))
-            if self.metrics() is None:
-                write_atomically(
-                    self.file(FLAGS_FILE), "\n".join([_title(self._config), *flag_lines(self._config), ""])
-                )
-            yield
+                os.replace(self.file(FILE_NAME), self.file(MANIFEST_FILE))
+            metrics = self._metrics()
+            if metrics is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self.file(METRICS_FILE))
+                lines = [_title(self._config), *flag_lines(self._config), ""]
+                write_atomically(self.file(FLAGS_FILE), "\n".join(lines))
+            yield metrics
 
-    def metrics(self) -> dict[str, Any] | None:
-        """The metrics of a finished run with these very flags, or None."""
+    def _metrics(self) -> dict[str, Any] | None:
         if not os.path.exists(self.file(METRICS_FILE)):
             return None
         stored = read_flags(self.file(FLAGS_FILE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -71,8 +71,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.model_dir:
         inputs = Inputs(config)
         directory = RunDirectory(config, inputs.manifest)
-        with directory.claimed():
-            metrics = directory.metrics()
+        with directory.claimed() as metrics:
             if metrics is not None:
                 _say(config, f"{config.model_dir} holds this run, finished: nothing to do")
                 return metrics
@@ -88,6 +87,7 @@ def execute(config: Config) -> Run:
 def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> Run:
     strategy = make_strategy(config.strategy)
     check_slices(inputs.schema, config.slices)
+    _check_splits(config, inputs)
     artifacts.check(config, directory)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
@@ -98,8 +98,12 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         if store.restore():
             _say(config, f"goes on from step {state.now.step} of {config.model_dir}")
         predict = make_predict(model, strategy, config.slices)
+
+        def validate() -> Mapping[str, float]:
+            return score(predict(inputs.batches("valid")))
+
         with artifacts.event_writer(directory) as write_event:
-            train(config, inputs, model, strategy, state, store, _validation(config, inputs, predict), write_event)
+            train(config, inputs, model, strategy, state, store, validate, write_event)
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
     notes: list[str] = []
     metrics = _describe(config, inputs, model, state)
@@ -126,20 +130,16 @@ def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel
     return model
 
 
-def _validation(
-    config: Config, inputs: Inputs, predict: Callable[[Any], Predictions]
-) -> Callable[[], Mapping[str, float]] | None:
-    """A function that evaluates the valid split, or None where nothing depends on it."""
-    if config.early_stopping == "none":
-        return None
-    if not inputs.manifest.splits.get("valid"):
+def _check_splits(config: Config, inputs: Inputs) -> None:
+    if config.early_stopping != "none" and not inputs.manifest.splits.get("valid"):
         raise DataError(
             f"early_stopping={config.early_stopping} needs a valid split, and {config.data_dir} has none; prepare the "
             "data with one, or say --early_stopping=none"
         )
     if config.early_stopping == "gauc" and "group_ids" not in inputs.schema.side_inputs:
         raise ValueError("early_stopping=gauc needs a feature with the role group in the schema")
-    return lambda: score(predict(inputs.batches("valid")))
+    for split in config.evaluate:
+        inputs.manifest.shards(split)
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def _describe(config: Config, inputs: Inputs, model: RankingModel, state: RunSta
         "model": config.model,
         "seed": config.seed,
         "steps": now.step,
-        "best_step": now.best_step,
+        "best_step": now.step if now.best_step is None else now.best_step,
         "finished": now.finished,
         "examples_per_second": rate,
         "parameters": int(sum(weight.shape.num_elements() for weight in model.weights)),

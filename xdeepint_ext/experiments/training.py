@@ -59,12 +59,12 @@ def train(
     strategy: tf.distribute.Strategy,
     state: RunState,
     store: CheckpointStore | MemoryStore,
-    validate: Callable[[], Mapping[str, float]] | None,
+    validate: Callable[[], Mapping[str, float]],
     write_event: Callable[[Mapping[str, float]], None],
 ) -> None:
     """Trains from the state's step on, until all steps are done or the valid split says that it is enough.
 
-    At the end the model has the best weights, or without `validate` the last.
+    At the end the model has the best weights, or without early stopping the last.
 
     Args:
       config: of the run.
@@ -73,7 +73,7 @@ def train(
       strategy: where the model lives.
       state: position; updated, with the history of evaluations.
       store: for checkpoints and the best weights.
-      validate: gives the metrics of the valid split; None = no early stopping.
+      validate: gives the metrics of the valid split.
       write_event: gets each entry of the history.
 
     Raises:
@@ -136,7 +136,7 @@ def _evaluate(
     model: RankingModel,
     state: RunState,
     store: CheckpointStore | MemoryStore,
-    validate: Callable[[], Mapping[str, float]] | None,
+    validate: Callable[[], Mapping[str, float]],
 ) -> None:
     """One entry of the history; decides about the best weights and about the end."""
     now = state.now
@@ -144,7 +144,7 @@ def _evaluate(
     entry |= {f"train_{metric.name}": float(metric.result()) for metric in model.metrics}
     for metric in model.metrics:
         metric.reset_state()
-    if validate is not None:
+    if config.early_stopping != "none":
         values = validate()
         entry |= {f"valid_{name}": value for name, value in values.items()}
         value = stopping_value(values, config.early_stopping)
