@@ -44,7 +44,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
       (B, F, K), rows in the schema's order.
 
     Raises:
-      ValueError: a feature is missing, or has the wrong length or type.
+      ValueError: a feature is missing, or has the wrong length or type; the schema lacks the size of a table.
       tf.errors.InvalidArgumentError: an id is negative or beyond its table; names feature and id.
 
     Example:
@@ -70,6 +70,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self.schema = Schema.from_json(schema) if isinstance(schema, str) else schema
         if not self.schema.inputs:
             raise ValueError(f"FeatureEmbedding: the schema has no model input; its features: {self.schema!r}")
+        _ = self.schema.tables  # an unknown size is an error here, not somewhere inside a traced call
         self.width = width
         self.initializer = None if initializer is None else tf.keras.initializers.get(initializer)
         self.validate_ids = validate_ids

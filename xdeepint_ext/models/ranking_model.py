@@ -171,6 +171,11 @@ class RankingModel(tf.keras.Model):
         self.build_from_schema()
         return super().non_trainable_weights
 
+    def count_params(self) -> int:
+        """Number of all weights' entries."""
+        self.build_from_schema()
+        return super().count_params()
+
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints Keras's summary."""
         self.build_from_schema()
@@ -190,6 +195,12 @@ class RankingModel(tf.keras.Model):
         """Loads weights as Keras does."""
         self.build_from_schema()
         return super().load_weights(*args, **kwargs)
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+        # tf.saved_model.save asks the model what it consists of, and for nothing else.
+        if save_type == "savedmodel":
+            self.build_from_schema()
+        return super()._trackable_children(save_type, **kwargs)
 
     # -- training -------------------------------------------------------------------------------------------------
 

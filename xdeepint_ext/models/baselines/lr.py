@@ -31,6 +31,8 @@ class LR(RankingModel):
     def __init__(
         self, schema: Schema | str, *, embedding_initializer: Any = "zeros", name: str | None = None, **kwargs: Any
     ) -> None:
+        if schema is None:
+            raise ValueError("LR has tables of its own: it needs a schema")
         schema = Schema.from_json(schema) if isinstance(schema, str) else schema
         options = {**kwargs, "width": max(len(schema.tasks), 1), "embedding_initializer": embedding_initializer}
         super().__init__(schema, name=name, **options)
