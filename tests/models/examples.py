@@ -1,0 +1,66 @@
+"""A small schema of every kind of feature, batches of it, and models as one line each."""
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.models import RankingModel, XDeepInt
+from xdeepint_ext.models.baselines import FM, LR
+from xdeepint_ext.schema import Feature, Schema
+from xdeepint_ext.utils.signatures import input_signature
+
+INPUTS = [
+    Feature("user", num_values=6, role=("user", "group")),
+    Feature("item", num_values=5, table="video", role=("item", "item_id")),
+    Feature("history", "sequence", num_values=5, table="video", max_length=3, combiner="sum"),
+    Feature("age", "numeric", scaling="none"),
+]
+CLICK = Feature("click", "numeric", "label")
+BUY = Feature("buy", "numeric", "label", required=False)
+ONE_TASK = Schema([*INPUTS, CLICK])
+TWO_TASKS = Schema([*INPUTS, CLICK, BUY])
+FIELDS, WIDTH = 4, 4
+
+MODELS = {
+    "linear": lambda schema: RankingModel(schema, width=WIDTH),
+    "xdeepint": lambda schema: XDeepInt(schema, width=WIDTH, num_layers=2, num_subspaces=2),
+    "with a deep part": lambda schema: XDeepInt(schema, width=WIDTH, num_layers=1, dnn_units=[5, 3]),
+    "without residual": lambda schema: XDeepInt(schema, width=WIDTH, num_layers=2, residual=False),
+    "multi-head": lambda schema: XDeepInt(
+        schema, width=WIDTH, heads=[{"num_layers": 1}, {"num_layers": 2, "num_subspaces": 2}], head_width=2
+    ),
+    "fm": lambda schema: FM(schema, width=WIDTH),
+    "lr": LR,
+}
+
+
+def batch(schema=ONE_TASK, size=8, seed=0):
+    """(features, labels, weights); labels of `buy` are missing where those of `click` are 0."""
+    rng = np.random.default_rng(seed)
+    features = {}
+    for name, spec in input_signature(schema).items():
+        shape = (size, spec.shape[1])
+        if spec.dtype.is_integer:
+            ids = rng.integers(0, schema[name].num_ids, shape)
+            features[name] = tf.constant(ids, tf.int64)
+        else:
+            features[name] = tf.constant(rng.normal(size=shape), tf.float32)
+    features["group_ids"] = features["user"][:, 0]
+    features["item_ids"] = features["item"][:, 0]
+    click = rng.integers(0, 2, (size, 1)).astype(np.float32)
+    labels = {"click": click, "buy": np.where(click > 0, rng.integers(0, 2, (size, 1)), -1).astype(np.float32)}
+    weights = rng.uniform(0.5, 2.0, size).astype(np.float32)
+    return features, labels if len(schema.tasks) > 1 else click, weights
+
+
+def dataset(schema=ONE_TASK, size=24, batch_size=8, weighted=False, seed=0):
+    """Batches of (features, labels[, weights])."""
+    features, labels, weights = batch(schema, size, seed)
+    parts = (features, labels, weights) if weighted else (features, labels)
+    return tf.data.Dataset.from_tensor_slices(parts).batch(batch_size)
+
+
+def randomise(model, seed=0):
+    """Gives all weights random values, so that no zero hides anything."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(scale=0.5, size=weight.shape) for weight in model.weights])
+    return model
