@@ -104,16 +104,18 @@ def _columns(rows: Sequence[Row], specs: Specs, cells: bool, separator: str) -> 
     """Column -> the values of its rows; lists of them where the signature takes several."""
     convert = _cell if cells else _value
     columns: dict[str, list[Any]] = {}
-    for name, spec in specs.items():
+    for number, row in enumerate(rows, 1):
+        missing = sorted(set(specs) - set(row))
+        if missing:
+            raise RowError(
+                f"row {number}: no column {', '.join(map(repr, missing))} (null where a value is missing); the row has "
+                f"{sorted(row)}"
+            )
+    for name, spec in sorted(specs.items()):
         if spec.dtype not in MISSING:
             raise RowError(f"column {name!r}: the signature wants {spec.dtype.name}, which rows cannot give")
         columns[name] = []
         for number, row in enumerate(rows, 1):
-            if name not in row:
-                raise RowError(
-                    f"row {number}: column {name!r} is missing; the row has {sorted(row)}, the signature wants "
-                    f"{sorted(specs)} (null where a value is missing)"
-                )
             try:
                 columns[name].append(convert(row[name], spec, separator))
             except ValueError as error:
