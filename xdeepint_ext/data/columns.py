@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,12 +40,19 @@ class Column:
     optional: bool = True
     limit: int | None = None
 
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether every token is one value as it stands."""
+        return self.dtype == "string" and not self.many and self.dimension is None
+
     def convert(self, token: bytes) -> tuple[bytes, tuple[Any, ...]]:
         """The entry in a tf.Example's feature map (empty where the value is missing), and the values.
 
         Raises:
           ValueError: the token is no such value; the message does not name the column.
         """
+        if token and self.plain:
+            return encode_feature(self.name, "string", (token,)), (token,)
         several = self.many or self.dimension is not None
         if not token and not self.many:
             if not self.optional:

@@ -215,23 +215,35 @@ class BlockEncoder:
         return chunks
 
     def _count(self, rows: Rows, train: list[bool]) -> tuple[dict[str, dict[bytes, int]], dict[str, int]]:
+        """Counts of the training records' values by table, and how many values no vocabulary file can hold."""
         counts: dict[str, dict[bytes, int]] = {}
         unwritable: Counter[str] = Counter()
-        for name, tables in self._needs.tables.items():
-            found: Counter[bytes] = Counter()
-            for token, times in Counter(compress(rows.columns[name], train)).items():
-                for value in self._values[name][token]:
-                    found[value if isinstance(value, bytes) else b"%d" % value] += times
-            lost = [value for value in found if not writable(value)]
-            for table in tables:
-                unwritable[table] += sum(found[value] for value in lost)
+        for column in self._columns:
+            tables = self._needs.tables.get(column.name, ())
+            found = self._count_column(column, rows, train) if tables else {}
+            lost = {} if writable(b"".join(found)) else {value: n for value, n in found.items() if not writable(value)}
             for value in lost:
                 del found[value]
             for table in tables:
-                held = counts.setdefault(table, {})
+                unwritable[table] += sum(lost.values())
+                if table not in counts:
+                    counts[table] = dict(found)
+                    continue
+                held = counts[table]
                 for value, times in found.items():
                     held[value] = held.get(value, 0) + times
         return counts, {table: n for table, n in unwritable.items() if n}
+
+    def _count_column(self, column: Column, rows: Rows, train: list[bool]) -> dict[bytes, int]:
+        tokens = Counter(compress(rows.columns[column.name], train))
+        if column.plain:
+            del tokens[b""]
+            return tokens
+        found: Counter[bytes] = Counter()
+        for token, times in tokens.items():
+            for value in self._values[column.name][token]:
+                found[value if isinstance(value, bytes) else b"%d" % value] += times
+        return found
 
     def _largest(self, rows: Rows) -> dict[str, int]:
         return {

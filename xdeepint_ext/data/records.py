@@ -34,11 +34,10 @@ def encode_feature(name: str, dtype: str, values: Iterable[Any]) -> bytes:
       The entry's bytes; the concatenation of entries is a serialized `tf.train.Features`.
     """
     if dtype == "string":
-        strings = b"".join(_field(1, value) for value in values)
-        return _field(1, _field(1, name.encode()) + _field(2, _field(1, strings)))
+        return _entry(name, 1, b"".join([_first_field(len(value)) + value for value in values]))
     if dtype == "float":
-        return _entry(name, 2, np.asarray(list(values), "<f4").tobytes())
-    return _entry(name, 3, b"".join(_varint(value % 2**64) for value in values))
+        return _packed_entry(name, 2, np.asarray(list(values), "<f4").tobytes())
+    return _packed_entry(name, 3, b"".join([_varint(value % 2**64) for value in values]))
 
 
 def packed_features(ids_name: str, ids: np.ndarray | None, floats_name: str, floats: np.ndarray | None) -> list[bytes]:
@@ -55,15 +54,28 @@ def packed_features(ids_name: str, ids: np.ndarray | None, floats_name: str, flo
     """
     parts = []
     if ids is not None:
-        parts.append([_entry(ids_name, 3, row) for row in _varint_rows(ids)])
+        parts.append([_packed_entry(ids_name, 3, row) for row in _varint_rows(ids)])
     if floats is not None:
         packed = np.ascontiguousarray(floats, "<f4")
-        parts.append([_entry(floats_name, 2, row.tobytes()) for row in packed])
+        parts.append([_packed_entry(floats_name, 2, row.tobytes()) for row in packed])
     return list(map(b"".join, zip(*parts, strict=True)))
 
 
-def _entry(name: str, kind: int, packed: bytes) -> bytes:
-    return _field(1, _field(1, name.encode()) + _field(2, _field(kind, _field(1, packed) if packed else b"")))
+def _packed_entry(name: str, kind: int, packed: bytes) -> bytes:
+    return _entry(name, kind, _first_field(len(packed)) + packed if packed else b"")
+
+
+def _entry(name: str, kind: int, content: bytes) -> bytes:
+    """The entry of a feature; `kind` is the list's field number in tf.train.Feature, `content` the list's bytes."""
+    return _entry_head(name, kind, len(content)) + content
+
+
+@functools.lru_cache(1 << 16)
+def _entry_head(name: str, kind: int, length: int) -> bytes:
+    """All of an entry that stands before the list's content: it depends on the content's length alone."""
+    content = bytes(length)
+    entry = _field(1, _field(1, name.encode()) + _field(2, _field(kind, content)))
+    return entry[: len(entry) - length]
 
 
 def _varint_rows(values: np.ndarray) -> list[bytes]:
@@ -83,7 +95,7 @@ def _varint_rows(values: np.ndarray) -> list[bytes]:
 
 def frame_examples(features: Sequence[bytes]) -> bytes:
     """TFRecords, ready to be appended to a file, of tf.Examples whose serialized `tf.train.Features` are given."""
-    records = [_example_prefix(len(content)) + content for content in features]
+    records = [_first_field(len(content)) + content for content in features]
     headers = [_record_header(len(record)) for record in records]
     footers = _mask(crc32c(records)).astype("<u4").view("V4").tolist()
     return b"".join(chain.from_iterable(zip(headers, records, footers, strict=True)))
@@ -153,7 +165,8 @@ def _record_header(length: int) -> bytes:
 
 
 @functools.lru_cache(1 << 14)
-def _example_prefix(length: int) -> bytes:
+def _first_field(length: int) -> bytes:
+    """What stands before the content of field number 1 with a content of this length."""
     return b"\x0a" + _varint(length)
 
 
