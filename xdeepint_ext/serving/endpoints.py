@@ -26,9 +26,9 @@ def output_name(kind: str, task: str, tasks: tuple[str, ...]) -> str:
 
 def shared_columns(schema: Schema, columns: Specs) -> set[str]:
     """The raw columns that `rank` takes once: only features of the user or the context are made of them."""
-    of_features = [(_is_shared(f), {f.raw_name, f.weights} & set(columns)) for f in schema.inputs]
+    of_features = [(_is_shared(f), {n for n in columns if n in (f.raw_name, f.weights)}) for f in schema.inputs]
     shared = {column for is_shared, used in of_features if is_shared for column in used}
-    before = None
+    before: set[str] = set()
     while shared != before:  # a column that is not shared takes those with it that a feature uses beside it
         before = set(shared)
         for is_shared, used in of_features:

@@ -95,7 +95,7 @@ def export(
         described.save(folder)
         if sample:
             warmup_.write_requests(folder, endpoints, sample)
-            warmup_.write_sample(folder, sample)
+            warmup_.write_sample(folder, endpoints, sample)
     return final
 
 

@@ -52,10 +52,11 @@ def _known_value(preprocessor: Preprocessor, feature: Feature, neutral: Any) -> 
     return neutral
 
 
-def write_sample(folder: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the rows as JSON, for `serving.query`."""
+def write_sample(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the model's columns of the rows as JSON, for `serving.query`."""
+    sample = [{name: row[name] for name in endpoints.columns} for row in rows]
     with open(os.path.join(folder, SAMPLE_ROWS), "w", encoding="utf-8") as stream:
-        json.dump([dict(row) for row in rows], stream, indent=1, default=_plain, ensure_ascii=False)
+        json.dump(sample, stream, indent=1, default=_plain, ensure_ascii=False)
         stream.write("\n")
 
 
@@ -72,12 +73,11 @@ def write_requests(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-    once = [name for name, spec in endpoints.rank_columns().items() if spec.shape[0] == 1]
-    candidates = [{**row, **{name: rows[0][name] for name in once}} for row in rows]
     requests: dict[str, Mapping[str, np.ndarray]] = {
         "serving_default": {"examples": rows_.examples(rows, endpoints.columns)},
         "predict_raw": rows_.typed(rows, endpoints.columns),
-        "rank": rows_.typed(candidates, endpoints.rank_columns()),
+        # One candidate: with --enable_batching TF Serving refuses columns of different lengths, and then the model.
+        "rank": rows_.typed(rows[:1], endpoints.rank_columns()),
     }
     os.makedirs(os.path.join(folder, EXTRA_FOLDER))
     with tf.io.TFRecordWriter(os.path.join(folder, EXTRA_FOLDER, REQUESTS)) as writer:
