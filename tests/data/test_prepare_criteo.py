@@ -128,6 +128,21 @@ def test_an_archive_without_the_member(tmp_path: pathlib.Path) -> None:
         prepare("criteo", raw_dir=tmp_path, output_dir=tmp_path / "out")
 
 
+def test_a_damaged_archive(tmp_path: pathlib.Path) -> None:
+    with tarfile.open(tmp_path / "dac.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("train.txt")
+        info.size = len(text())
+        archive.addfile(info, io.BytesIO(text().encode()))
+    data = (tmp_path / "dac.tar.gz").read_bytes()
+    for damaged, message in (
+        (data[: len(data) // 2], "dac.tar.gz:train.txt: truncated or damaged, in or after row "),
+        (b"no archive", "dac.tar.gz: truncated or damaged"),
+    ):
+        (tmp_path / "dac.tar.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match=message):
+            prepare("criteo", raw_dir=tmp_path, output_dir=tmp_path / "out")
+
+
 def test_no_value_reaches_the_cut_off(tmp_path: pathlib.Path) -> None:
     (tmp_path / "train.txt").write_text(text(50))
     message = r"feature 'C1': no value occurs min_count=21 times in the training split, the most frequent one \d times"

@@ -154,7 +154,7 @@ def test_an_overlay_gives_the_roles(tmp_path: pathlib.Path) -> None:
         prepare("csv", raw_dir=raw, output_dir=tmp_path / "out")
     roles = tmp_path / "my_roles.yaml"
     roles.write_text("features:\n  y: label\n  b: {kind: ignore}\n")
-    prepare("csv", raw_dir=raw, output_dir=tmp_path / "out", roles=str(roles), ignore_columns="b")
+    prepare("csv", raw_dir=raw, output_dir=tmp_path / "out", roles=str(roles))
     assert Schema.load(tmp_path / "out").tasks == ("y",)
     assert ordered(all_records(tmp_path / "out")) == [{"a": [b"q"], "y": [1.0]}, {"a": [b"r"], "y": [0.0]}]
 
@@ -173,6 +173,45 @@ def test_several_tasks_where_some_labels_are_missing(tmp_path: pathlib.Path) -> 
     (raw / "train.csv").write_text("a,ctr,cvr\nq,1,0\nq,,\n")
     with pytest.raises(DataError, match=r"train.csv, row 3: all labels \['ctr', 'cvr'\] are missing"):
         prepare("csv", raw_dir=raw, output_dir=tmp_path / "out2")
+
+
+@pytest.mark.parametrize("dtype", ["int", "float"])
+def test_labels_and_weights_of_either_type(tmp_path: pathlib.Path, dtype: str) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    Schema(
+        [Feature("a"), Feature("y", "numeric", "label", dtype=dtype), Feature("w", "numeric", "weight", dtype=dtype)]
+    ).save(raw)
+    (raw / "train.csv").write_text("a,y,w\nq,1,2\n")
+    prepare("csv", raw_dir=raw, output_dir=tmp_path / "out")
+    assert all_records(tmp_path / "out") == [{"a": [b"q"], "y": [1], "w": [2]}]
+    for row, message in (("q,2,1", "'y': a label must be 0 or 1, got '2'"), ("q,1,-1", "'w': a weight must be >= 0")):
+        (raw / "train.csv").write_text(f"a,y,w\n{row}\n")
+        with pytest.raises(DataError, match=f"row 2: column {message}"):
+            prepare("csv", raw_dir=raw, output_dir=tmp_path / "out2")
+
+
+def test_what_the_schema_says_already_stays(tmp_path: pathlib.Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    given = [
+        Feature("x", "numeric", mean=3.0, deviation=2.0),
+        Feature("q", "numeric", source="x", binning="quantile", num_bins=4, boundaries=(0.0, 9.0)),
+        Feature("b", "numeric", source="x", binning="boundaries", boundaries=(5.0,)),
+        Feature("z", "numeric", source="x", num_bins=2, binning="quantile"),
+        Feature("id", dtype="int", lookup="identity", num_values=7),
+        Feature("y", "numeric", "label"),
+    ]
+    Schema(given).save(raw)
+    (raw / "train.csv").write_text("x,id,y\n1,0,1\n2,3,0\n")
+    prepare("csv", raw_dir=raw, output_dir=tmp_path / "out")
+    assert Schema.load(tmp_path / "out") == Schema(given).replace({"z": {"boundaries": (2.0,)}})
+
+
+def test_hashing_needs_a_number_of_buckets(tmp_path: pathlib.Path) -> None:
+    raw = write(tmp_path / "raw", schema=SCHEMA.replace({"bucket": {"num_values": None}}))
+    with pytest.raises(SchemaError, match="feature 'bucket': lookup 'hash' needs num_values"):
+        prepare("csv", raw_dir=raw, output_dir=tmp_path / "out")
 
 
 def test_graded_labels_only_where_asked_for(tmp_path: pathlib.Path) -> None:

@@ -76,13 +76,16 @@ class Column:
             value = float(text)
         except ValueError:
             raise ValueError(f"expected a number, got {shown!r}") from None
-        if self.labels == "binary" and value not in (0.0, 1.0):
-            raise ValueError(f"a label must be 0 or 1, got {shown!r}")
+        self._check_role(value, shown)
         if not math.isfinite(value) or abs(value) > _FLOAT32_MAX or b"_" in text:
             raise ValueError(f"expected a finite 32-bit number, got {shown!r}")
+        return value
+
+    def _check_role(self, value: float, shown: str) -> None:
+        if self.labels == "binary" and value not in (0, 1):
+            raise ValueError(f"a label must be 0 or 1, got {shown!r}")
         if self.labels == "weight" and value < 0:
             raise ValueError(f"a weight must be >= 0, got {shown!r}")
-        return value
 
     def _integer(self, text: bytes, shown: str) -> int:
         try:
@@ -90,6 +93,7 @@ class Column:
         except ValueError:
             raise ValueError(f"expected an integer, got {shown!r}") from None
         # The lowest int64 stands for a missing value in raw tensors.
+        self._check_role(value, shown)
         if not -(2**63) < value < 2**63 or b"_" in text:
             raise ValueError(f"expected a 64-bit integer, got {shown!r}")
         if self.limit is not None and not 0 <= value < self.limit:

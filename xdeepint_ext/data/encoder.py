@@ -19,12 +19,23 @@ from xdeepint_ext.data.records import frame_examples
 from xdeepint_ext.data.source import Rows
 from xdeepint_ext.data.splits import TEST, TRAIN, hash_rows
 from xdeepint_ext.data.vocabulary import writable
-from xdeepint_ext.schema import Schema
+from xdeepint_ext.schema import Feature, Schema, SchemaError
 
-__all__ = ["BlockEncoder", "EncodedBlock", "Needs"]
+__all__ = ["BlockEncoder", "EncodedBlock", "Needs", "lacks_boundaries", "lacks_moments"]
 
 # What a token becomes is kept for the blocks to come, for at most about so many tokens of a column.
 _CACHED_TOKENS = 20_000
+
+
+def lacks_boundaries(feature: Feature) -> bool:
+    """Whether the boundaries of its quantile bins are still to be found."""
+    return feature.binning == "quantile" and not feature.boundaries
+
+
+def lacks_moments(feature: Feature) -> bool:
+    """Whether the mean or deviation that it is scaled with is still to be found."""
+    scaled = feature.kind == "numeric" and not feature.is_ids and feature.scaling == "standard"
+    return scaled and (feature.mean is None or feature.deviation is None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +54,11 @@ class Needs:
 
     @classmethod
     def of(cls, schema: Schema) -> Needs:
-        """Reads them off a schema."""
+        """Reads them off a schema.
+
+        Raises:
+          SchemaError: a hashed feature does not say into how many buckets.
+        """
         tables: dict[str, tuple[str, ...]] = {}
         numbers, identities = [], []
         for feature in schema.inputs:
@@ -52,8 +67,9 @@ class Needs:
                 tables[feature.raw_name] = (*known, feature.table_name)
             if feature.is_ids and feature.lookup == "identity" and feature.num_values is None:
                 identities.append(feature.raw_name)
-            standard = not feature.is_ids and feature.scaling == "standard" and feature.mean is None
-            if feature.kind == "numeric" and (standard or (feature.binning == "quantile" and not feature.boundaries)):
+            if feature.kind != "numeric" and feature.is_ids and feature.lookup == "hash" and feature.num_values is None:
+                raise SchemaError(f"feature {feature.name!r}: lookup 'hash' needs num_values, the number of buckets")
+            if lacks_boundaries(feature) or lacks_moments(feature):
                 numbers.append(feature.raw_name)
         return cls(tables, tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(identities)))
 

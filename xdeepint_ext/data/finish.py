@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Container
 from typing import Any
 
-from xdeepint_ext.data.encoder import EncodedBlock, Needs
+from xdeepint_ext.data.encoder import EncodedBlock, Needs, lacks_boundaries, lacks_moments
 from xdeepint_ext.data.manifest import DataError, vocabulary_file
 from xdeepint_ext.data.statistics import NumericStatistics, quantile_boundaries
 from xdeepint_ext.data.vocabulary import ValueCounter
@@ -79,7 +79,7 @@ class Statistics:
             changes["num_values"] = self._vocabulary_size(feature, vocabulary_dir, sizes)
         elif feature.is_input and feature.is_ids and feature.lookup == "identity" and feature.num_values is None:
             changes["num_values"] = self._identity_size(feature)
-        elif feature.is_input and feature.raw_name in self.needs.numbers:
+        elif feature.is_input and (lacks_boundaries(feature) or lacks_moments(feature)):
             changes.update(self._numeric_changes(feature))
         return feature.replace(**changes)
 
@@ -106,11 +106,9 @@ class Statistics:
         count, mean, deviation = self._numbers.moments(feature.raw_name)
         if not count:
             raise DataError(f"feature {feature.name!r}: no training record has a value")
-        if feature.binning == "quantile":
+        if lacks_boundaries(feature):
             sample = self._numbers.sample(feature.raw_name)
             return {"boundaries": quantile_boundaries(sample, feature.num_bins or 1)}
-        if feature.is_ids or feature.scaling != "standard":
-            return {}
         # A constant column scales to 0, whatever it is divided by.
         return {"mean": mean, "deviation": deviation or 1.0}
 

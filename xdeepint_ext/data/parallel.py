@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 
 from xdeepint_ext.data.encoder import BlockEncoder, EncodedBlock
@@ -17,13 +18,18 @@ __all__ = ["encode_in_processes"]
 _encoder: BlockEncoder | None = None
 
 
-def encode_in_processes(encoder: BlockEncoder, blocks: Iterable[Block], workers: int) -> Iterator[EncodedBlock]:
+def encode_in_processes(
+    encoder: BlockEncoder, blocks: Iterable[Block], workers: int
+) -> Generator[EncodedBlock, None, None]:
     """The encoded blocks in the order of the blocks; at most about two blocks a worker are under way.
 
     Args:
       encoder: goes to every worker once.
       blocks: read by the calling process.
       workers: number of processes; with one or none the calling process does the work.
+
+    Raises:
+      ChildProcessError: a worker was killed.
     """
     if workers <= 1:
         yield from map(encoder, blocks)
@@ -37,6 +43,8 @@ def encode_in_processes(encoder: BlockEncoder, blocks: Iterable[Block], workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise ChildProcessError("a worker process was killed; where memory is short, use fewer workers") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

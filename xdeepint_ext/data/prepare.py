@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def prepare(
         statistics = Statistics(source.schema, scratch)
         encoder = _encoder(source, statistics, seed, num_shards, compression)
         workers = num_workers or min(os.cpu_count() or 1, -(-source.size // _BYTES_PER_WORKER))
-        blocks = encode_in_processes(encoder, source.blocks(), workers)
+        blocks = stack.enter_context(closing(encode_in_processes(encoder, source.blocks(), workers)))
         raw_records = scratch if materialize else directory
         writer = ShardWriter(raw_records, num_shards, compression, shard_bytes)
         stack.callback(writer.abort)

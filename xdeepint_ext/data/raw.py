@@ -112,12 +112,19 @@ def _decompressed(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
     magic = raw.read(2)
     raw.seek(0)
     if file.member is not None:
+        return _member(file, raw)
+    return gzip.GzipFile(fileobj=raw) if magic == b"\x1f\x8b" else raw  # type: ignore[return-value]
+
+
+def _member(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
+    try:
         archive = tarfile.open(fileobj=raw, mode="r|*")  # noqa: SIM115 - its member is read on
         for member in archive:
             if os.path.basename(member.name) == file.member:
                 return archive.extractfile(member)  # type: ignore[return-value]
-        raise DataError(f"{file.path}: no member {file.member} in the archive")
-    return gzip.GzipFile(fileobj=raw) if magic == b"\x1f\x8b" else raw  # type: ignore[return-value]
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+        raise DataError(f"{os.path.basename(file.path)}: truncated or damaged: {error}") from None
+    raise DataError(f"{os.path.basename(file.path)}: no member {file.member} in the archive")
 
 
 def _blocks_of(file: TextFile, stream: IO[bytes], block_bytes: int) -> Iterator[tuple[int, int, bytes]]:

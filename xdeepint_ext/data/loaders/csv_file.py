@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from xdeepint_ext.data.manifest import SPLITS, DataError
 from xdeepint_ext.data.raw import MAX_RECORD_BYTES, Block, TextFile, columns_of, first_line, read_blocks, split_lines
@@ -27,8 +29,9 @@ class CsvFile:
 
     Files whose names begin with `train`, `valid` and `test` are those splits; where there are none such, all records
     are split at random by the seed. The files have a header line; the order of their columns does not matter, and may
-    differ between files. Their columns and the schema's must be the same, but for those in `ignore_columns`. Values may
-    be quoted. An empty value is a missing value, and so is every text in `missing_values`.
+    differ between files. Their columns and the schema's must be the same, but for those in `ignore_columns` and those
+    that the overlay ignores. Values may be quoted. An empty value is a missing value, and so is every text in
+    `missing_values`.
     """
 
     schema: str = option("", "path of the schema; default: schema.pbtxt in raw_dir")
@@ -50,7 +53,10 @@ class CsvFile:
         if not schema.labels:
             raise SchemaError(f"{path}: no column has the role 'label'")
         files = _find(raw_dir)
-        layouts = [self._layout(file, schema) for file in files]
+        ignored = {name for name in self.ignore_columns.split(",") if name} | _columns(path).difference(
+            _raw_names(schema)
+        )
+        layouts = [self._layout(file, _raw_names(schema), ignored) for file in files]
         random = RandomSplit(self.valid_fraction, self.test_fraction, seed)
         named = tuple(SPLITS[i] for i in sorted({file.split for file in files if file.split is not None}))
         return Source(
@@ -68,13 +74,12 @@ class CsvFile:
             label_values=self.label_values,
         )
 
-    def _layout(self, file: TextFile, schema: Schema) -> _Layout:
+    def _layout(self, file: TextFile, wanted: list[str], ignored: set[str]) -> _Layout:
         separator = self.separator or ("\t" if ".tsv" in file.name else ",")
         header = next(csv.reader([first_line(file.path).decode("utf-8", "replace")], delimiter=separator), [])
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
             raise DataError(f"{file.name}: column {repeated[0]!r} is there twice")
-        wanted, ignored = _raw_names(schema), [name for name in self.ignore_columns.split(",") if name]
         for name in wanted:
             if name not in header:
                 hint = _nearest(name, [n for n in header if n not in wanted])
@@ -101,6 +106,12 @@ class _Layout:
 def _raw_names(schema: Schema) -> list[str]:
     names = [name for feature in schema for name in (feature.raw_name, feature.weights) if name]
     return list(dict.fromkeys(names))
+
+
+def _columns(schema_path: str) -> set[str]:
+    """Every column of a schema.pbtxt, those that an overlay ignores included."""
+    with open(schema_path, encoding="utf-8") as stream:
+        return {column.name for column in text_format.Parse(stream.read(), schema_pb2.Schema()).feature}
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
