@@ -73,9 +73,10 @@ class MultiHeadPIN(tf.keras.layers.Layer):
         return tf.concat([pin(x, training=training) for pin, x in zip(self._pins, projected, strict=True)], axis=1)
 
     def get_config(self) -> dict[str, Any]:
+        configs = [pin.get_config() for pin in self._pins]
         return {
             **super().get_config(),
-            "heads": self.heads,
+            "heads": [{key: config[key] for key in head} for head, config in zip(self.heads, configs, strict=True)],
             "head_width": self.head_width,
             "kernel_initializer": tf.keras.initializers.serialize(self.kernel_initializer),
         }

@@ -16,7 +16,8 @@ class Objective:
 
     Args:
       tasks: their names.
-      loss: a loss or a dict task -> loss; None = `LogLoss`.
+      loss: a loss or a dict task -> loss; None = `LogLoss`. A Keras loss or a function must give one value a label;
+        its values are masked, weighted and averaged here as those of a `RankingLoss`.
       metrics: a list (every task gets metrics of its own) or a dict task -> list.
       loss_weights: task -> weight; 1 where absent.
 
@@ -27,7 +28,7 @@ class Objective:
     def __init__(self, tasks: Sequence[str], loss: Any, metrics: Any, loss_weights: Mapping[str, float] | None) -> None:
         self.tasks = tuple(tasks)
         losses = self._by_task("loss", loss if loss is not None else LogLoss())
-        self.losses = {task: tf.keras.losses.get(losses[task]) for task in self.tasks}
+        self.losses = {task: _loss(losses[task]) for task in self.tasks}
         self.weights = {task: 1.0 for task in self.tasks} | dict(loss_weights or {})
         self._check("loss_weights", self.weights)
         self.loss_means = {task: tf.keras.metrics.Mean(self._named(task, "loss")) for task in self.tasks}
@@ -55,22 +56,15 @@ class Objective:
         for task in self.tasks:
             labels, logits = self._of(y, task, "labels"), self._of(y_pred, task, "logits")
             loss = self.losses[task]
-            if isinstance(loss, RankingLoss) and loss.reduction in MEAN_REDUCTIONS:
-                target = {"label": labels, **_side_inputs(loss, x)} if loss.side_inputs else labels
-                value, count = loss.sums(target, logits, self._of(sample_weight, task, "weights"))
-                self.loss_means[task].update_state(tf.math.divide_no_nan(value, count), sample_weight=count)
+            value, count = _sums(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
+            self.loss_means[task].update_state(tf.math.divide_no_nan(value, count), sample_weight=count)
+            if getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS:
                 if replicas > 1:
                     count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
                 value = tf.math.divide_no_nan(value, count)
-            else:
-                labels, weights = _without_missing(labels, self._of(sample_weight, task, "weights"))
-                value = loss(labels, logits, weights)
-                self.loss_means[task].update_state(value, sample_weight=tf.shape(logits)[0])
-                mean = getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS
-                value = tf.reduce_mean(value) / replicas if mean else value
             total += self.weights[task] * value
         if len(self.tasks) > 1:
-            self.total.update_state(total * replicas)
+            self.total.update_state(total * replicas, sample_weight=tf.shape(logits)[0])
         return total
 
     def update_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
@@ -135,6 +129,35 @@ def _side_inputs(wanting: Any, x: Any) -> dict[str, tf.Tensor]:
             "the role group, item_id, stage or teacher"
         )
     return {name: x[name] for name in names}
+
+
+def _loss(loss: Any) -> Any:
+    """The loss itself, once it is sure that it can be minimised on logits."""
+    if not callable(loss):
+        raise ValueError(
+            f"loss must be an object or function on logits, such as LogLoss(), got {loss!r}; Keras's losses by name "
+            "expect probabilities"
+        )
+    if getattr(loss, "reduction", "auto") not in (*MEAN_REDUCTIONS, "sum"):
+        raise ValueError(f"loss {loss.name} must be reduced to a mean or sum, got reduction {loss.reduction!r}")
+    return loss
+
+
+def _sums(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """(weighted sum of a loss over the labels that are there, their number)."""
+    if isinstance(loss, RankingLoss):
+        target = {"label": labels, **_side_inputs(loss, x)} if loss.side_inputs else labels
+        return loss.sums(target, logits, weights)
+    there = tf.logical_not(tf.convert_to_tensor(labels) < 0)
+    labels, weights = _without_missing(labels, weights)
+    values = loss.call(labels, logits) if isinstance(loss, tf.keras.losses.Loss) else loss(labels, logits)
+    if values.shape.rank not in (1, labels.shape.rank) or labels.shape[1:].num_elements() != 1:
+        raise ValueError(
+            f"loss {getattr(loss, 'name', loss)} must give one value a label, got {values.shape} for {labels.shape}: "
+            "lists need a RankingLoss"
+        )
+    values = tf.reshape(values, tf.shape(labels)) * tf.cast(weights, values.dtype)
+    return tf.reduce_sum(values), tf.reduce_sum(tf.cast(there, values.dtype))
 
 
 def _without_missing(labels: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor | None]:

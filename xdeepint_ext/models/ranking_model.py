@@ -296,8 +296,10 @@ class RankingModel(tf.keras.Model):
         """Builds from the schema."""
         self.build_from_schema()
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Optimizer, losses and metrics, as Keras saves them."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Optimizer, losses and metrics, as Keras saves them; None before `compile`."""
+        if not hasattr(self, "objective"):
+            return None
         return {
             "optimizer": tf.keras.saving.serialize_keras_object(self.optimizer),
             "jit_compile": self.jit_trunk,

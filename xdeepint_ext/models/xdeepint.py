@@ -79,7 +79,7 @@ class XDeepInt(RankingModel):
             "kernel_regularizer": kernel_regularizer,
         }
         self._deep_options = {"dnn_units": list(dnn_units), "dnn_dropout": dnn_dropout}
-        self._head_options = {"heads": heads, "head_width": head_width}
+        self._head_width = head_width
         if heads is None:
             self.pin: tf.keras.layers.Layer = PIN(**self._options, name="pin")
         else:
@@ -107,4 +107,6 @@ class XDeepInt(RankingModel):
     def get_config(self) -> dict[str, Any]:
         pin = PIN(**self._options).get_config()
         options = {key: pin[key] for key in self._options}
-        return {**super().get_config(), **options, **self._deep_options, **self._head_options}
+        deep = {**self._deep_options, "dnn_units": list(self._deep_options["dnn_units"])}
+        heads = self.pin.get_config()["heads"] if isinstance(self.pin, MultiHeadPIN) else None
+        return {**super().get_config(), **options, **deep, "heads": heads, "head_width": self._head_width}
