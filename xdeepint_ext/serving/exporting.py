@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-import xdeepint_ext
+from xdeepint_ext import __version__
 from xdeepint_ext.data.manifest import DataError, Manifest, describe_tables
 from xdeepint_ext.data.parsing import raw_signature as schema_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
@@ -85,7 +85,7 @@ def export(
     sample = [warmup_.sample_row(endpoints)] if warmup is None else list(warmup)
     described.notes["export"] = {
         "pruned_rows": {table: {"before": before, "after": after} for table, (before, after) in pruned.rows.items()},
-        "xdeepint_ext": xdeepint_ext.__version__,
+        "xdeepint_ext": __version__,
         "tensorflow": tf.__version__,
     }
     with written_beside(os.fspath(path), version) as (folder, final):
