@@ -70,9 +70,10 @@ def comparisons_file(results: str) -> str:
 
 def add_ensemble(results: Results, row: Mapping[str, str], seeds: str, predictions: Predictions, split: str) -> None:
     """Appends the ensemble of a row's seeds to the results."""
-    about = {name: row[name] for name in ("dataset", "settings", "configuration", "row", "commit", "model")}
+    key = {"dataset": row["dataset"], "data": "", "settings": row["settings"], "seed": seeds}
+    about = {name: row[name] for name in ("configuration", "row", "commit", "model")}
     found = {f"{split}.{name}": value for name, value in score(predictions).items()}
-    results.add({**about, "data": "", "seed": seeds}, found)
+    results.add(key, {**about, **found}, replace=True)
 
 
 def add_comparison(path: str, row: str, key: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> None:
@@ -81,4 +82,4 @@ def add_comparison(path: str, row: str, key: Mapping[str, Any], differences: Seq
     for metric in differences[0]:
         found = np.mean([[*difference[metric]] for difference in differences], axis=0)
         values = dict(zip(("value", "low", "high", "deviation"), map(float, found), strict=True))
-        comparisons.add({**key, "row": row, "metric": metric}, values)
+        comparisons.add({**key, "metric": metric}, {"row": row, **values}, replace=True)

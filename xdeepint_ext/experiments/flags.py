@@ -15,7 +15,7 @@ from xdeepint_ext.experiments.options import flag_types, options_of
 __all__ = ["FLAGFILES", "config_of_flags", "define_flags", "find_flagfiles", "parse"]
 
 FLAGFILES = os.path.join(os.path.dirname(__file__), "flagfiles")
-_DEFINE = {
+_DEFINE: dict[type, Any] = {
     str: flags.DEFINE_string,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
@@ -39,7 +39,8 @@ def define_flags(models: Iterable[str], flag_values: flags.FlagValues = flags.FL
                 continue
             defined.add(name)
             choices, text = field.metadata["choices"], field.metadata["help"]
-            default = list(map(str, field.default)) if types[name] is tuple else field.default
+            default: Any = field.default
+            default = list(map(str, default)) if types[name] is tuple else default
             if choices and types[name] is str:
                 flags.DEFINE_enum(name, default, choices, text, flag_values=flag_values)
             else:

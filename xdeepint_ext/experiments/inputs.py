@@ -64,7 +64,7 @@ class Inputs:
     def train(self, start_step: int) -> tf.data.Dataset:
         """Training batches without end, from a step on; their order depends on the seed only."""
         config = self._config
-        order = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
+        order: dict[str, Any] = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
         if not config.cache:
             return self._read("train", max_bad_records=config.max_bad_records, **order)
         arrays, skipped = self._arrays("train")

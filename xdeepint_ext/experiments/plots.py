@@ -14,7 +14,7 @@ __all__ = ["calibration", "heat_map", "learning_curves", "require_matplotlib", "
 
 TRAIN, VALID, OTHER = "#7f8c9b", "#1f6fb2", "#c44e52"
 COLOURS = (VALID, OTHER, "#4f9d5d", "#8b6bb1", "#c98b2b", "#5aa7b5")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#9aa4ae",
     "axes.grid": True,
     "axes.spines.right": False,

@@ -60,7 +60,7 @@ class Predictions:
 
     def save(self, path: str) -> None:
         """Writes an .npz: `label:TASK` and `logit:TASK`, and `weights` and `groups` where there are such."""
-        arrays = {f"label:{task}": values for task, values in self.labels.items()}
+        arrays: dict[str, Any] = {f"label:{task}": values for task, values in self.labels.items()}
         arrays |= {f"logit:{task}": values for task, values in self.logits.items()}
         arrays |= {name: getattr(self, name) for name in ("weights", "groups") if getattr(self, name) is not None}
         np.savez_compressed(path, **arrays)

@@ -49,10 +49,18 @@ class Results:
             and all(_comparable(name, row.get(name, "")) == value for name, value in wanted.items())
         ]
 
-    def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Appends a row and writes the file; a new column is empty in the rows before."""
-        row = {**key, **values}
-        self._rows.append({name: _text(value) for name, value in row.items()})
+    def add(self, key: Mapping[str, Any], values: Mapping[str, Any], replace: bool = False) -> None:
+        """Appends a row and writes the file; a new column is empty in the rows before.
+
+        Args:
+          key: its key.
+          values: its other columns.
+          replace: drop the rows that have the key already.
+        """
+        if replace:
+            old = self.all(key)
+            self._rows = [row for row in self._rows if row not in old]
+        self._rows.append({name: _text(value) for name, value in {**key, **values}.items()})
         columns = list(dict.fromkeys(name for found in self._rows for name in found))
         directory = os.path.dirname(self._path)
         if directory:

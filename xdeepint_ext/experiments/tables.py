@@ -49,10 +49,10 @@ _LAYERS = _values("num_layers", range(6), num_subspaces=1)
 _SUBSPACES = _values("num_subspaces", (1, 2, 4, 8, 16), num_layers=3, width=16)
 _OPTIMIZERS = _values("optimizer", ("paper", "group_ftrl_adam", "adam", "adagrad"))
 _ACTIVATIONS = _values("activation", ("linear", "tanh", "sigmoid", "softplus", "swish", "relu", "elu", "selu"))
-_DNN = {"xDeepInt": {}, "xDeepInt+ (DNN 400x3)": {"dnn_units": (400, 400, 400)}}
+_DNN: dict[str, dict[str, Any]] = {"xDeepInt": {}, "xDeepInt+ (DNN 400x3)": {"dnn_units": (400, 400, 400)}}
 _SPARSITY = _values("lambda1", (0.0, 1.0, 3.0, 10.0, 30.0))
 _SPARSE_METRICS = ("auc", "logloss", "zero_embedding_rows", "zero_interaction_weights")
-_NUMERIC = {
+_NUMERIC: dict[str, dict[str, Any]] = {
     "values": {"features": (*ADULT_CATEGORICAL, "*_value")},
     "quantile": {"features": (*ADULT_CATEGORICAL, "*_bin")},
     "both": {"features": (*ADULT_CATEGORICAL, "*_value", "*_bin")},
@@ -61,7 +61,7 @@ _NUMERIC = {
     "values, fnlwgt in bins": {"features": (*ADULT_CATEGORICAL, "[!f]*_value", "fnlwgt_bin")},
 }
 # LR and FM with the best of their searches.
-_MODELS = {
+_MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "adult": {
         "LR": {"model": "lr", "learning_rate": 0.2, "lambda1": 1.0, "lambda2": 1.0},
         "FM": {"model": "fm", "learning_rate": 0.1},

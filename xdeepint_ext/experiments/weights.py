@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import tensorflow as tf
 
 from xdeepint_ext.layers import PIN, FeatureEmbedding
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.serving import tables
 from xdeepint_ext.utils.variables import optimizer_group
 
 __all__ = ["pin_kernels", "sparsity", "zero_rows_by_table"]
@@ -16,18 +14,7 @@ __all__ = ["pin_kernels", "sparsity", "zero_rows_by_table"]
 
 def zero_rows_by_table(embedding: FeatureEmbedding) -> dict[str, tuple[int, int]]:
     """Embedding table -> (rows that are zero, rows); the row of id 0, which is always read as zero, is not counted."""
-    sizes: dict[tuple[int, bool], dict[str, int]] = {}
-    tables = embedding.schema.tables
-    for feature in embedding.schema.inputs:
-        if feature.is_ids:
-            sizes_of_variable = sizes.setdefault((feature.width or embedding.width, feature.trainable), {})
-            sizes_of_variable[feature.table_name] = tables[feature.table_name].rows - 1
-    found: dict[str, tuple[int, int]] = {}
-    for key, of_variable in sizes.items():
-        zero = ~_array(embedding.tables[key])[1:].any(axis=1)
-        parts = np.split(zero, np.cumsum(list(of_variable.values()))[:-1])
-        found |= {name: (int(part.sum()), len(part)) for name, part in zip(of_variable, parts, strict=True)}
-    return found
+    return {name: (int((~rows.any(axis=1)).sum()), len(rows)) for name, rows in tables.values(embedding).items()}
 
 
 def sparsity(model: RankingModel) -> dict[str, float]:
@@ -41,12 +28,11 @@ def sparsity(model: RankingModel) -> dict[str, float]:
     Source: xDeepInt (arXiv 2301.01089), Table 6, as the authors' analysis code computes it.
     """
     found: dict[str, float] = {}
-    layers = [layer for layer in model.submodules if isinstance(layer, FeatureEmbedding)]
-    counts = [pair for layer in layers for pair in zero_rows_by_table(layer).values()]
+    counts = [pair for layer in tables.embeddings(model) for pair in zero_rows_by_table(layer).values()]
     if counts:
         zero, rows = np.sum(counts, axis=0)
         found["zero_embedding_rows"] = float(zero / max(rows, 1))
-    weights = [_array(v) for v in model.trainable_weights if optimizer_group(v) == "interaction"]
+    weights = [tables.array(v) for v in model.trainable_weights if optimizer_group(v) == "interaction"]
     if weights:
         total = sum(weight.size for weight in weights)
         found["zero_interaction_weights"] = float(sum((weight == 0).sum() for weight in weights) / total)
@@ -65,12 +51,7 @@ def pin_kernels(model: RankingModel) -> dict[str, np.ndarray]:
         for index, kernel in enumerate(pin.kernels, 1):
             h = pin.num_subspaces
             fields = kernel.shape[0] // h
-            blocks = np.abs(_array(kernel)).reshape(h, fields, h, fields)
+            blocks = np.abs(tables.array(kernel)).reshape(h, fields, h, fields)
             name = f"layer {index}" if len(pins) == 1 else f"head {number}, layer {index}"
             found[name] = blocks.mean(axis=(0, 2))
     return found
-
-
-def _array(variable: Any) -> np.ndarray:
-    """A variable's value; also of a mirrored or automatically cast one."""
-    return tf.convert_to_tensor(variable).numpy()
