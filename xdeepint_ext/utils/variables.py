@@ -33,7 +33,7 @@ def optimizer_group(variable: object) -> str:
 
 
 def _innermost(variable: object) -> object:
-    """The variable inside AutoCastVariable wrappers, of which the trainable list and the layer may hold different ones."""
+    """The variable inside AutoCastVariable wrappers, of which a layer and a list of weights may hold different ones."""
     while hasattr(variable, "_variable"):
         variable = variable._variable
     return variable
