@@ -78,7 +78,7 @@ class XDeepInt(RankingModel):
             "kernel_initializer": kernel_initializer,
             "kernel_regularizer": kernel_regularizer,
         }
-        self._deep_options = {"dnn_units": list(dnn_units), "dnn_dropout": dnn_dropout}
+        self._deep_options: dict[str, Any] = {"dnn_units": list(dnn_units), "dnn_dropout": dnn_dropout}
         self._head_width = head_width
         if heads is None:
             self.pin: tf.keras.layers.Layer = PIN(**self._options, name="pin")
