@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from xdeepint_ext import metrics
 from xdeepint_ext.data.manifest import DataError
@@ -125,6 +126,21 @@ def test_a_directory_that_cannot_be_made_is_an_error(small_config, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="file"):
         run(small_config.replace(model_dir=str(tmp_path / "file" / "model")))
+
+
+def test_checkpoints_that_cannot_be_written_are_an_error(small_config, tmp_path):
+    model_dir = tmp_path / "run"
+
+    def full(self, *arguments, **keywords):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.train.CheckpointManager, "save", full)
+        with pytest.raises(
+            OSError, match=r"no checkpoint can be written to .*/run/checkpoints: No space left on device"
+        ):
+            run(small_config.replace(max_steps=1, early_stopping="none", model_dir=str(model_dir)))
+    assert not (model_dir / "metrics.json").exists()
 
 
 def test_two_processes_in_one_directory_are_refused(copied):

@@ -1,6 +1,7 @@
 """Runs in memory: they learn, stop when they should, and refuse what does not fit."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,22 @@ def test_an_absent_split_is_named_before_training(small_config, data_dirs):
 def test_a_diverging_loss_is_an_error(small_config):
     with pytest.raises(FloatingPointError, match=r"training loss is (nan|inf) after step \d+: lower the learning rate"):
         execute(small_config.replace(learning_rate=1e30, optimizer="adagrad"))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_damaged_record_is_named_or_counted(small_config, data_dirs, tmp_path, cache):
+    broken = tmp_path / "data"
+    shutil.copytree(data_dirs["one"], broken)
+    file = sorted(broken.glob("train-*"))[1]
+    content = bytearray(file.read_bytes())
+    content[20] ^= 0xFF
+    file.write_bytes(content)
+    changed = small_config.replace(data_dir=str(broken), max_steps=12, cache=cache)
+    with pytest.raises(DataError, match=rf"{file.name}, record 0: its checksum does not match"):
+        execute(changed)
+    found = execute(changed.replace(max_bad_records=1)).metrics
+    assert found["bad_records_skipped"] == 1
+    assert found["notes"][0] == "train: 1 damaged records were skipped"
 
 
 def test_several_tasks_have_metrics_each_and_missing_labels_are_left_out(small_config, data_dirs):

@@ -13,7 +13,8 @@ from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.rendering import render
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.scores import sigmoid
-from xdeepint_ext.experiments.sweep import Sweep, compare_rows, make_config, parse_grid, run_sweep, settings_of_table
+from xdeepint_ext.experiments.settings import make_config, parse_grid, settings_of_table
+from xdeepint_ext.experiments.sweep import Sweep, compare_rows, run_sweep
 from xdeepint_ext.experiments.tables import TABLES, Table
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -85,8 +87,13 @@ class CheckpointStore:
         return True
 
     def save(self) -> None:
-        """Makes a checkpoint of the present state."""
-        self._manager.save(checkpoint_number=self._state.now.step)
+        """Makes a checkpoint of the present state.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        with _writing(self._manager.directory):
+            self._manager.save(checkpoint_number=self._state.now.step)
         best = self._state.now.best_step
         for name in os.listdir(self._best_dir) if os.path.isdir(self._best_dir) else ():
             if not name.startswith(f"{_best_name(best)}."):
@@ -94,11 +101,21 @@ class CheckpointStore:
 
     def keep_best(self, step: int) -> None:
         """Writes the present weights as the best, those of `step`; they count from the next `save` on."""
-        self._weights.write(os.path.join(self._best_dir, _best_name(step)))
+        with _writing(self._best_dir):
+            self._weights.write(os.path.join(self._best_dir, _best_name(step)))
 
     def load_best(self, step: int) -> None:
         """Puts the best weights back."""
         self._weights.read(os.path.join(self._best_dir, _best_name(step))).assert_consumed()
+
+
+@contextlib.contextmanager
+def _writing(directory: str) -> Iterator[None]:
+    """Turns TensorFlow's errors of full disks and the like into an OSError that names the directory."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"no checkpoint can be written to {directory}: {error.message}") from error
 
 
 def random_generators(model: tf.keras.Model) -> list[tf.random.Generator]:

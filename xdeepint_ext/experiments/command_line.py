@@ -39,6 +39,8 @@ def launch(model: str, doc: str | None) -> None:
             metrics = run(config)
         except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command goes on from the last checkpoint")
         print(summary(config.model_dir, metrics))
 
     try:

@@ -56,7 +56,7 @@ class Config:
     jit_compile: bool = option(False, "compile the dense part with XLA")
     deterministic: bool = option(False, "only deterministic kernels: a run repeats bit for bit")
     cache: bool = option(False, "keep the preprocessed records in memory; they are then shuffled as a whole")
-    max_bad_records: int = option(0, "damaged training records that may be skipped (and are counted)")
+    max_bad_records: int = option(0, "damaged records of a split that may be skipped (and are counted)")
     evaluate: tuple[str, ...] = option(("valid", "test"), "splits to evaluate at the end", changes="report")
     slices: tuple[str, ...] = option((), "features whose values are evaluated one by one", changes="report")
     save_predictions: bool = option(False, "write predictions-SPLIT.npz", changes="report")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from xdeepint_ext import data
 from xdeepint_ext.data import memory
-from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest
+from xdeepint_ext.data.manifest import FILE_NAME, VOCABULARY, DataError, Manifest
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.schema import Schema
 
@@ -34,7 +34,7 @@ class Inputs:
       schema: the features that the model is made of.
       records: training records.
       steps_per_epoch: batches of them.
-      skipped: damaged training records that were left out.
+      skipped: split -> damaged records that were left out, of the splits read so far.
 
     Raises:
       DataError: the data directory is not fit to be read.
@@ -46,10 +46,12 @@ class Inputs:
         self.manifest = Manifest.load(config.data_dir)
         self.schema = select_features(config.data_dir, self.manifest, config.features)
         self._kept: dict[str, list[Any]] = {}
-        self.records, self.skipped = self.manifest.records("train"), 0
+        self.records = self.manifest.records("train")
+        self.skipped: dict[str, int] = {}
+        self._whole_train: tf.data.Dataset | None = None
         if config.max_bad_records:
-            train = self.train(0)
-            self.records, self.skipped = train.records, len(train.skipped)
+            self._whole_train = self.train(0)
+            self.records = self._whole_train.records
         self.steps_per_epoch = data.steps_per_epoch(self.records, config.batch_size)
 
     @property
@@ -64,12 +66,14 @@ class Inputs:
     def train(self, start_step: int) -> tf.data.Dataset:
         """Training batches without end, from a step on; their order depends on the seed only."""
         config = self._config
+        if self._whole_train is not None and start_step == 0:
+            return self._whole_train
         order: dict[str, Any] = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
         if not config.cache:
-            return self._read("train", max_bad_records=config.max_bad_records, **order)
-        arrays, skipped = self._arrays("train")
+            return self._read("train", **order)
+        arrays = self._arrays("train")
         dataset = memory.batches(arrays, config.batch_size, **order)
-        dataset.records, dataset.skipped = int(tf.nest.flatten(arrays)[0].shape[0]), skipped
+        dataset.records = int(tf.nest.flatten(arrays)[0].shape[0])
         return dataset
 
     def batches(self, split: str) -> Iterable[Any]:
@@ -79,7 +83,7 @@ class Inputs:
           DataError: there is no such split, or it is empty.
         """
         if split not in self._kept and self._config.cache:
-            self._kept[split] = _cut(self._arrays(split)[0], self._config.batch_size)
+            self._kept[split] = _cut(self._arrays(split), self._config.batch_size)
         elif split not in self._kept:
             dataset = self._read(split)
             values = sum(spec.shape[-1] or 1 for spec in tf.nest.flatten(dataset.element_spec) if spec.shape.rank)
@@ -90,13 +94,18 @@ class Inputs:
 
     def _read(self, split: str, **options: Any) -> tf.data.Dataset:
         schema = None if self.manifest.packed else self.schema
-        return data.read(self._config.data_dir, split, self._config.batch_size, schema=schema, **options)
+        bad = self._config.max_bad_records
+        options = {"schema": schema, "max_bad_records": bad, **options}
+        dataset = data.read(self._config.data_dir, split, self._config.batch_size, **options)
+        self.skipped[split] = len(dataset.skipped)
+        return dataset
 
-    def _arrays(self, split: str) -> tuple[Any, tuple[Any, ...]]:
+    def _arrays(self, split: str) -> Any:
         config = self._config
-        manifest = os.path.join(config.data_dir, "manifest.json")
-        bad = config.max_bad_records if split == "train" else 0
-        return _arrays(config.data_dir, os.path.getmtime(manifest), split, self.schema.to_json(), bad)
+        written = os.path.getmtime(os.path.join(config.data_dir, FILE_NAME))
+        arrays, skipped = _arrays(config.data_dir, written, split, self.schema.to_json(), config.max_bad_records)
+        self.skipped[split] = skipped
+        return arrays
 
 
 def _cut(arrays: Any, batch_size: int) -> list[Any]:
@@ -106,14 +115,12 @@ def _cut(arrays: Any, batch_size: int) -> list[Any]:
 
 
 @functools.lru_cache(maxsize=12)
-def _arrays(
-    data_dir: str, written: float, split: str, schema: str, max_bad_records: int
-) -> tuple[Any, tuple[Any, ...]]:
-    """A split as tensors, and its skipped records; kept for the next run of a sweep."""
+def _arrays(data_dir: str, written: float, split: str, schema: str, max_bad_records: int) -> tuple[Any, int]:
+    """A split as tensors, and how many records were skipped; kept for the next run of a sweep."""
     packed = Manifest.load(data_dir).packed
     given = None if packed else Schema.from_json(schema)
     dataset = data.read(data_dir, split, 8192, schema=given, max_bad_records=max_bad_records)
-    return memory.collect(dataset), dataset.skipped
+    return memory.collect(dataset), len(dataset.skipped)
 
 
 def select_features(data_dir: str, manifest: Manifest, features: tuple[str, ...]) -> Schema:

@@ -105,7 +105,7 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         with artifacts.event_writer(directory) as write_event:
             train(config, inputs, model, strategy, state, store, validate, write_event)
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
-    notes: list[str] = []
+    notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
     metrics = _describe(config, inputs, model, state)
     for split, values in predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
@@ -173,7 +173,7 @@ def _describe(config: Config, inputs: Inputs, model: RankingModel, state: RunSta
         "finished": now.finished,
         "examples_per_second": rate,
         "parameters": int(sum(weight.shape.num_elements() for weight in model.weights)),
-        "bad_records_skipped": inputs.skipped,
+        "bad_records_skipped": sum(inputs.skipped.values()),
         **sparsity(model),
     }
 

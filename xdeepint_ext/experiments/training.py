@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from xdeepint_ext.data.damage import READING_ERRORS
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs
@@ -78,11 +79,13 @@ def train(
 
     Raises:
       FloatingPointError: the loss is no longer finite.
+      DataError: a record is damaged; names file and record.
     """
     schedule = Schedule(config, inputs.steps_per_epoch)
     now = state.now
     if not now.finished:
         dataset = inputs.train(now.step)
+        explain = getattr(dataset, "explain", lambda error: error)
         if strategy.num_replicas_in_sync > 1:
             dataset = strategy.experimental_distribute_dataset(dataset)
         iterator, steps = iter(dataset), _make_steps(model, strategy)
@@ -92,7 +95,10 @@ def train(
             chunk = 1
             while not now.finished:
                 count = min(chunk, schedule.steps_until_event(now.step))
-                seconds = _timed(steps, iterator, count)
+                try:
+                    seconds = _timed(steps, iterator, count)
+                except READING_ERRORS as error:
+                    raise explain(error) from error
                 if chunk > 1:  # the first call traces the graph
                     now.seconds, now.timed_steps = now.seconds + seconds, now.timed_steps + count
                 chunk = max(2, int(CHUNK_SECONDS * count / seconds)) if chunk > 1 else 2
