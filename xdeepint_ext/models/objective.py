@@ -59,13 +59,17 @@ class Objective:
             value, count = _sums(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
             self.loss_means[task].update_state(tf.math.divide_no_nan(value, count), sample_weight=count)
             if getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS:
-                if replicas > 1:
-                    count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-                value = tf.math.divide_no_nan(value, count)
+                value = tf.math.divide_no_nan(value, _over_replicas(count, replicas))
             total += self.weights[task] * value
         if len(self.tasks) > 1:
-            self.total.update_state(total * replicas, sample_weight=tf.shape(logits)[0])
+            self._update_total(total, tf.shape(logits)[0], replicas)
         return total
+
+    def _update_total(self, total: tf.Tensor, examples: tf.Tensor, replicas: int) -> None:
+        """Adds a batch whose loss is the sum of the replicas' `total`, and weighs as many examples as it has."""
+        examples = tf.cast(examples, total.dtype)
+        value = total * _over_replicas(examples, replicas)
+        self.total.update_state(tf.math.divide_no_nan(value, examples), sample_weight=examples)
 
     def update_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
         """Feeds every metric its task's labels and logits; an example whose label is missing has weight 0."""
@@ -141,6 +145,13 @@ def _loss(loss: Any) -> Any:
     if getattr(loss, "reduction", "auto") not in (*MEAN_REDUCTIONS, "sum"):
         raise ValueError(f"loss {loss.name} must be reduced to a mean or sum, got reduction {loss.reduction!r}")
     return loss
+
+
+def _over_replicas(value: tf.Tensor, replicas: int) -> tf.Tensor:
+    """The sum of the replicas' values."""
+    if replicas == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 def _sums(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> tuple[tf.Tensor, tf.Tensor]:
