@@ -21,7 +21,7 @@ from xdeepint_ext.schema import Schema
 USER = "field_05"  # in no planted interaction
 
 
-def train(output_dir: str, rows: int = 30_000, epochs: int = 4, batch_size: int = 500, seed: int = 0) -> dict[str, Any]:
+def train(output_dir: str, rows: int = 30_000, epochs: int = 3, batch_size: int = 500, seed: int = 0) -> dict[str, Any]:
     """Makes synthetic clicks, trains a `ClickModel` on them, evaluates and exports it.
 
     Args:
