@@ -1,0 +1,144 @@
+"""The one table of everything public: how to make it, what to call it with, and which properties it is excused from.
+
+A new public class is a new line here. `exempt` names a property (the test's name without `test_`) and says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from xdeepint_ext import layers, losses, models, optimizers
+from xdeepint_ext.models import baselines
+from xdeepint_ext.schema import Feature, Schema
+
+SCHEMA = Schema(
+    [
+        Feature("user", "categorical", ("user", "group"), num_values=7),
+        Feature("seen", "sequence", "user", table="item", max_length=3, num_values=5),
+        Feature("tags", "multi", "item", max_length=2, num_values=4, weights="tag_scores", combiner="sqrtn"),
+        Feature("item", "categorical", ("item", "item_id"), table="item", num_values=5),
+        Feature("age", "numeric", "user", mean=0.0, deviation=1.0),
+        Feature("price", "numeric", "item", binning="boundaries", boundaries=(1.0, 2.0)),
+        Feature("image", "vector", "item", dimension=3),
+        Feature("click", "numeric", "label"),
+    ]
+)
+IDS = SCHEMA.select(["user", "item", "price", "click"])
+
+
+def features(schema: Schema, batch: int) -> dict[str, tf.Tensor]:
+    """Inputs of a model of the schema, some ids of which are padding."""
+    random = np.random.default_rng(batch)
+    inputs: dict[str, tf.Tensor] = {}
+    for feature in schema.inputs:
+        shape = (batch, feature.length)
+        if feature.is_ids:
+            inputs[feature.name] = tf.constant(random.integers(0, feature.num_ids, shape))
+        else:
+            inputs[feature.name] = tf.constant(random.normal(size=shape), tf.float32)
+        if feature.weights_name:
+            inputs[feature.weights_name] = tf.constant(random.uniform(0.5, 2.0, shape), tf.float32)
+    return inputs
+
+
+def field_matrix(batch: int) -> tf.Tensor:
+    """(batch, 3, 4) floats."""
+    return tf.constant(np.random.default_rng(batch).normal(size=(batch, 3, 4)), tf.float32)
+
+
+def labels_and_logits(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Binary labels and logits, (batch, 1)."""
+    random = np.random.default_rng(batch)
+    labels = random.integers(0, 2, (batch, 1))
+    return tf.constant(labels, tf.float32), tf.constant(random.normal(size=(batch, 1)), tf.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One public name.
+
+    Args:
+      name: of the class or function.
+      kind: `layer`, `loss`, `optimizer`, `model` or `function`.
+      make: makes it.
+      example: batch size -> what it is called with.
+      leads: whether it stands for its family in the default run of the costly properties.
+      exempt: property -> why the line is excused; "*" = from all.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[], Any]
+    example: Callable[[int], Any] | None = None
+    leads: bool = False
+    exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _model(name: str, cls: type, schema: Schema = SCHEMA, leads: bool = False, **options: Any) -> Line:
+    return Line(name, "model", lambda: cls(schema, **options), lambda batch: features(schema, batch), leads)
+
+
+def _function(name: str, why: str) -> Line:
+    return Line(name, "function", lambda: None, exempt={"*": why})
+
+
+TABLE = [
+    Line("PIN", "layer", lambda: layers.PIN(2, num_subspaces=2), field_matrix, leads=True),
+    Line("FieldLinearHead", "layer", layers.FieldLinearHead, field_matrix),
+    Line("SumHead", "layer", layers.SumHead, field_matrix),
+    Line("MLP", "layer", lambda: layers.MLP([5, 3], activation="tanh"), field_matrix),
+    Line(
+        "MultiHeadPIN",
+        "layer",
+        lambda: layers.MultiHeadPIN([{"num_layers": 1}, {"num_layers": 2, "num_subspaces": 2}], head_width=2),
+        field_matrix,
+    ),
+    Line(
+        "FeatureEmbedding",
+        "layer",
+        lambda: layers.FeatureEmbedding(SCHEMA, width=4),
+        lambda batch: features(SCHEMA, batch),
+        exempt={"gradient": "its inputs are ids; its gradient to the tables is tested against loops in tests/layers"},
+    ),
+    Line("LogLoss", "loss", losses.LogLoss, labels_and_logits, leads=True),
+    Line("GroupFtrl", "optimizer", lambda: optimizers.GroupFtrl(0.1, 1.0, 0.01, 0.01), leads=True),
+    Line("LazyAdam", "optimizer", lambda: optimizers.LazyAdam(0.01)),
+    Line("LazyAdagrad", "optimizer", lambda: optimizers.LazyAdagrad(0.1)),
+    Line(
+        "OptimizerGroups",
+        "optimizer",
+        lambda: optimizers.OptimizerGroups(
+            {"embedding": optimizers.LazyAdagrad(0.1), "default": tf.keras.optimizers.Adam(0.01)}
+        ),
+    ),
+    _model("RankingModel", models.RankingModel, width=4),
+    _model("XDeepInt", models.XDeepInt, leads=True, width=4, num_layers=2, num_subspaces=2, dnn_units=(3,)),
+    _model("LR", baselines.LR),
+    _model("FM", baselines.FM, IDS, width=4),
+    _function("log_loss", "the functional form of LogLoss; tests/losses holds them equal"),
+    _function("group_ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),
+    _function("ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),
+    _function("paper_optimizers", "makes optimizers that have lines of their own"),
+]
+
+
+def lines(test: str, *kinds: str, costly: bool = False) -> pytest.MarkDecorator:
+    """Parametrises a property's test with the lines of the kinds: excused skipped, costly slow but for leaders."""
+    found = []
+    for line in TABLE:
+        if line.kind not in kinds:
+            continue
+        marks = []
+        why = line.exempt.get(test) or line.exempt.get("*")
+        if why:
+            marks.append(pytest.mark.skip(reason=f"{line.name} is excused from {test}: {why}"))
+        if costly and not line.leads:
+            marks.append(pytest.mark.slow)
+        found.append(pytest.param(line, id=line.name, marks=marks))
+    return pytest.mark.parametrize("line", found)

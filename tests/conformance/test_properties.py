@@ -1,0 +1,189 @@
+"""One test for each property, over the whole table."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.harness import BATCH, arrays, as_model, assert_close, inputs_of, train
+from tests.conformance.table import Line, labels_and_logits, lines
+from tests.serving.c_api import run_signature
+
+ALL = ("layer", "loss", "optimizer", "model")
+CALLED = ("layer", "model")
+
+
+@lines("config_round_trip", *ALL)
+def test_config_round_trip(line: Line):
+    first = line.make()
+    second = type(first).from_config(first.get_config())
+    assert second.get_config() == first.get_config()
+
+
+@lines("keras_file_round_trip", *ALL)
+def test_keras_file_round_trip(line: Line, tmp_path):
+    model, inputs = as_model(line), inputs_of(line)
+    train(model, inputs)
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    assert_close(loaded(inputs), model(inputs), rtol=0, atol=0)
+    train(model, inputs, 1)
+    train(loaded, inputs, 1)
+    assert_close(loaded(inputs), model(inputs))
+
+
+@lines("weights_round_trip", *CALLED)
+def test_weights_round_trip(line: Line, tmp_path):
+    model, other, inputs = as_model(line), as_model(line), inputs_of(line)
+    train(model, inputs)
+    model.save_weights(tmp_path / "weights.weights.h5")
+    other(inputs)
+    other.load_weights(tmp_path / "weights.weights.h5")
+    assert_close(other(inputs), model(inputs), rtol=0, atol=0)
+
+
+@lines("saved_model", *CALLED, costly=True)
+def test_saved_model(line: Line, tmp_path):
+    model, inputs = as_model(line), inputs_of(line)
+    expected = arrays(model(inputs))[0]
+    archive = tf.keras.export.ExportArchive()
+    archive.track(model)
+    specs = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype, name) for name, x in inputs.items()}
+    archive.add_endpoint("serve", lambda x: {"y": model(x, training=False)}, [specs])
+    archive.write_out(str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert_close(loaded.serve(inputs)["y"], expected, atol=1e-6)
+    fed = {name: x.numpy() for name, x in inputs.items()}
+    assert_close(run_signature(tmp_path / "saved", "serve", fed)["y"], expected, atol=1e-6)
+
+
+@lines("tf_function", *CALLED)
+def test_tf_function(line: Line):
+    model, inputs = as_model(line), inputs_of(line)
+    assert_close(tf.function(model)(inputs), model(inputs))
+
+
+@lines("tf_function", "loss")
+def test_loss_in_tf_function(line: Line):
+    loss = line.make()
+    assert_close(tf.function(loss)(*line.example(BATCH)), loss(*line.example(BATCH)))
+
+
+@lines("xla", *CALLED, costly=True)
+def test_xla(line: Line):
+    model, inputs = as_model(line), inputs_of(line)
+    assert_close(tf.function(model, jit_compile=True)(inputs), model(inputs), rtol=1e-4)
+
+
+@lines("xla", "loss", costly=True)
+def test_loss_xla(line: Line):
+    loss = line.make()
+    assert_close(tf.function(loss, jit_compile=True)(*line.example(BATCH)), loss(*line.example(BATCH)))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@lines("mixed_precision", *CALLED)
+def test_mixed_precision(line: Line, policy: str):
+    full, inputs = as_model(line), inputs_of(line)
+    expected = full(inputs)
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        half = as_model(line)
+        half(inputs)
+        half.set_weights(full.get_weights())
+        assert all(weight.dtype == tf.float32 for weight in half.trainable_weights)
+        found = [x.astype(np.float32) for x in arrays(half(inputs))]
+        assert_close(found, expected, rtol=0.1, atol=0.1)
+        train(half, inputs, 1)
+        assert all(np.isfinite(weight).all() for weight in half.get_weights())
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@lines("batched_equals_looped", *CALLED)
+def test_batched_equals_looped(line: Line):
+    model, inputs = as_model(line), inputs_of(line)
+    looped = [model({name: x[i : i + 1] for name, x in inputs.items()}) for i in range(BATCH)]
+    assert_close(model(inputs), tf.concat(looped, axis=0))
+
+
+@lines("batched_equals_looped", "loss")
+def test_loss_batched_equals_looped(line: Line):
+    loss, (labels, logits) = line.make(), line.example(BATCH)
+    looped = [float(loss(labels[i : i + 1], logits[i : i + 1])) for i in range(BATCH)]
+    assert_close(loss(labels, logits), np.mean(looped))
+
+
+@lines("mirrored", "optimizer", "model", costly=True)
+def test_mirrored(line: Line, two_replicas):
+    """Two replicas with half of the batch each make the steps of one device with all of it."""
+    inputs = inputs_of(line)
+    labels, _ = labels_and_logits(BATCH)
+    dataset = tf.data.Dataset.from_tensors((inputs, labels)).repeat(2)
+    start, ends = None, []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            model = as_model(line)
+            if line.kind == "model":
+                model.compile(tf.keras.optimizers.SGD(0.1))
+        start = model.get_weights() if start is None else start
+        model.set_weights(start)
+        model.fit(dataset, verbose=0)
+        ends.append(model.get_weights())
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(ends[0], start, strict=True))
+    assert_close(ends[1], ends[0])
+
+
+BAD_LISTS = {
+    "all padding": ([-1.0] * 4, [0.3, -0.2, 1.0, 2.0]),
+    "one item": ([1.0], [0.3]),
+    "all positive": ([1.0] * 4, [0.3, -0.2, 1.0, 2.0]),
+    "all negative": ([0.0] * 4, [0.3, -0.2, 1.0, 2.0]),
+    "all ties": ([1.0, 0.0, 1.0, 0.0], [0.5] * 4),
+    "huge logits": ([1.0, 0.0, 1.0, 0.0], [1e4, 1e4, -1e4, -1e4]),
+}
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
+@pytest.mark.parametrize("case", BAD_LISTS)
+@lines("finite_on_bad_lists", "loss")
+def test_finite_on_bad_lists(line: Line, case: str, dtype: tf.DType):
+    labels, logits = (tf.constant(values)[:, tf.newaxis] for values in BAD_LISTS[case])
+    logits = tf.cast(logits, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = line.make()(labels, logits)
+    assert np.isfinite(value.numpy())
+    assert np.isfinite(tape.gradient(value, logits).numpy()).all()
+
+
+@lines("finite_on_bad_lists", "loss")
+def test_nan_is_not_hidden(line: Line):
+    assert np.isnan(float(line.make()(tf.constant([[1.0], [0.0]]), tf.constant([[np.nan], [0.0]]))))
+
+
+@lines("gradient", "layer", "loss")
+def test_gradient(line: Line):
+    """The gradient to the input against central differences, in float64."""
+    example = line.example(2)
+    fixed, x = (example[:1], example[1]) if line.kind == "loss" else ((), example)
+    fixed = [tf.cast(value, tf.float64) for value in fixed]
+    x = tf.cast(x, tf.float64)
+    tf.keras.mixed_precision.set_global_policy("float64")
+    try:
+        call = line.make()
+        weights = tf.constant(np.random.default_rng(0).normal(size=np.shape(call(*fixed, x))))
+        theory, numeric = tf.test.compute_gradient(lambda v: tf.reduce_sum(weights * call(*fixed, v)), [x], delta=1e-5)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    np.testing.assert_allclose(theory[0], numeric[0], rtol=1e-6, atol=1e-8)
+
+
+@lines("determinism", "optimizer", "model")
+def test_determinism(line: Line):
+    ends = []
+    for _ in range(2):
+        tf.keras.utils.set_random_seed(7)
+        model, inputs = as_model(line), inputs_of(line)
+        train(model, inputs)
+        ends.append(model.get_weights())
+    assert_close(ends[0], ends[1], rtol=0, atol=0)
