@@ -63,7 +63,8 @@ def prepare(
       seed: for random splits, for dealing records to shards, and for synthetic data.
       min_count: values seen less often in training stay out of the vocabularies; None = the loader's choice.
       compression: "" or "GZIP".
-      num_workers: worker processes; None = as many as there are cores, fewer for small data. 1 = none.
+      num_workers: worker processes; None = as many as there are cores, fewer for small data. 1 = none. A script that
+        starts some needs `if __name__ == "__main__":` around its own calls, as ever with multiprocessing.
       num_shards: training shards written at a time.
       shard_bytes: size at which a shard is full.
       max_bad_rows: so many unreadable records are skipped, counted and noted in the manifest; one more is an error.
