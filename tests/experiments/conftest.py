@@ -12,7 +12,7 @@ ROWS = {"train": 1200, "valid": 300, "test": 300}
 
 
 def clicks(seed, rows):
-    """Users like items of their own parity; tabs have base rates of their own; age says nothing."""
+    """Users click items of their own parity, more so at home, and always in the rare tab; age says nothing."""
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({"user": random.integers(0, 12, rows), "item": random.integers(0, 9, rows)})
     frame["tab"] = random.choice(["home", "search", "rare"], rows, p=[0.6, 0.38, 0.02])
@@ -20,6 +20,7 @@ def clicks(seed, rows):
     frame["age"] = random.integers(18, 80, rows)
     odds = 3.0 * ((frame["user"] + frame["item"]) % 2) - 1.5 + (frame["tab"] == "home")
     frame["click"] = (random.uniform(size=rows) < 1 / (1 + np.exp(-odds))).astype(int)
+    frame.loc[frame["tab"] == "rare", "click"] = 1
     frame["like"] = np.where(frame["click"] == 1, (random.uniform(size=rows) < 0.3).astype(int).astype(str), "")
     return frame
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["calibration", "heat_map", "learning_curves", "require_matplotlib", "
 TRAIN, VALID, OTHER = "#7f8c9b", "#1f6fb2", "#c44e52"
 COLOURS = (VALID, OTHER, "#4f9d5d", "#8b6bb1", "#c98b2b", "#5aa7b5")
 STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
     "axes.edgecolor": "#9aa4ae",
     "axes.grid": True,
     "axes.spines.right": False,
@@ -41,6 +43,21 @@ def require_matplotlib() -> None:
         ) from None
 
 
+def _styled(draw: Callable[..., str]) -> Callable[..., str]:
+    """Draws in this file's style, whatever the process's is."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any, **keywords: Any) -> str:
+        require_matplotlib()
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*arguments, **keywords)
+
+    return drawn
+
+
+@_styled
 def learning_curves(history: Sequence[Mapping[str, float]], best_step: int | None) -> str:
     """Loss and AUC of train and valid against steps.
 
@@ -70,6 +87,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_step: int | Non
     return _svg(figure)
 
 
+@_styled
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> str:
     """ROC curves.
 
@@ -86,6 +104,7 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> str:
     return _svg(figure)
 
 
+@_styled
 def calibration(tables: Mapping[str, CalibrationTable]) -> str:
     """Reliability diagram: observed against predicted frequency, bin by bin.
 
@@ -106,6 +125,7 @@ def calibration(tables: Mapping[str, CalibrationTable]) -> str:
     return _svg(figure)
 
 
+@_styled
 def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
     """Share of the embedding rows that are zero, a bar a table.
 
@@ -129,6 +149,7 @@ def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
     return _svg(figure)
 
 
+@_styled
 def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: float) -> str:
     """A field-by-field matrix of values >= 0.
 
@@ -161,19 +182,13 @@ def _curve_name(name: str) -> str:
 
 
 def _figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any]:
-    require_matplotlib()
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, np.ravel(figure.subplots(1, panels))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, np.ravel(figure.subplots(1, panels))
 
 
 def _svg(figure: Any) -> str:
-    import matplotlib
-
     stream = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+    figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

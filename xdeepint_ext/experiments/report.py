@@ -26,11 +26,28 @@ CSS = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 66em; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #dde2e7; }
 table { border-collapse: collapse; margin: .6em 0; } th, td { padding: .2em .8em; border-bottom: 1px solid #e8ecef; }
-th { text-align: left; font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 600; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; vertical-align: top; } .row { display: flex; flex-wrap: wrap; gap: 1em; }
 p.hint { color: #5b6670; max-width: 52em; } pre { background: #f5f7f9; padding: .8em; overflow-x: auto; }
 .scroll { overflow-x: auto; }
 """
+
+
+NAMES = {
+    "rows": "records",
+    "auc": "AUC",
+    "logloss": "log loss",
+    "nce": "log loss over that of the mean label (NCE)",
+    "ece": "calibration error (ECE)",
+    "label_mean": "mean label",
+    "gauc": "GAUC, groups weighted by records",
+    "gauc_positives": "GAUC, by positive records",
+    "gauc_uniform": "GAUC, all groups alike",
+    "groups": "groups with both classes",
+    "groups_left_out": "groups with one class, not in GAUC",
+}
+COUNTS = ("rows", "groups", "groups_left_out")
 
 
 def write(run: Run, path: str) -> None:
@@ -48,6 +65,7 @@ def write(run: Run, path: str) -> None:
         *_predictions(run),
         *_weights(run),
         *_slices(run),
+        *_notes(run),
         _section("Flags", f"<pre>{html.escape(chr(10).join(flag_lines(run.config)))}</pre>"),
     ]
     body = "\n".join(sections)
@@ -68,8 +86,7 @@ def _summary(run: Run) -> str:
     ]
     if "best_auc" in run.inputs.manifest.notes:
         lines.append(f"Best reachable AUC on the test records: {run.inputs.manifest.notes['best_auc']:.4f}.")
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found["notes"])
-    return f"<p>{'<br>'.join(map(html.escape, lines))}</p>" + (f"<p>Notes:</p><ul>{notes}</ul>" if notes else "")
+    return f"<p>{'<br>'.join(map(html.escape, lines))}</p>"
 
 
 def _metrics_table(run: Run) -> str:
@@ -79,10 +96,10 @@ def _metrics_table(run: Run) -> str:
             name.partition(".")[2] for name in run.metrics if name.partition(".")[0] in splits and ".slice." not in name
         )
     )
-    rows = [[name, *(_number(run.metrics.get(f"{split}.{name}")) for split in splits)] for name in names]
+    rows = [[_named(name), *(_number(name, run.metrics.get(f"{split}.{name}")) for split in splits)] for name in names]
     shares = [name for name in ("zero_embedding_rows", "zero_interaction_weights") if name in run.metrics]
-    rows_of_model = [[name.replace("_", " "), f"{run.metrics[name]:.1%}"] for name in shares]
-    return _table(["", *splits], rows) + (_table(["of the weights", "share"], rows_of_model) if shares else "")
+    weights = "; ".join(f"{name.replace('_', ' ')} {run.metrics[name]:.1%}" for name in shares)
+    return _table(["", *splits], rows, text=1) + (f"<p>Of the weights: {weights}.</p>" if shares else "")
 
 
 def _learning_curves(run: Run) -> str:
@@ -151,12 +168,19 @@ def _slices(run: Run) -> Iterable[str]:
     if not rows:
         return
     shown = [column for column in columns if any(column in found for found in rows.values())]
-    body = [[*key, *(_number(found.get(column)) for column in shown)] for key, found in rows.items()]
+    body = [[*key, *(_number(column, found.get(column)) for column in shown)] for key, found in rows.items()]
     heads = ["split", "task", "feature", "value", *shown]
     if not any(key[1] for key in rows):
         heads.remove("task")
         body = [[row[0], *row[2:]] for row in body]
-    yield _section("Slices", _table(heads, body))
+    heads = [NAMES.get(head, head) if head != "gauc" else "GAUC" for head in heads]
+    yield _section("Slices", _table(heads, body, text=len(heads) - len(shown)))
+
+
+def _notes(run: Run) -> Iterable[str]:
+    if run.metrics["notes"]:
+        lines = "".join(f"<li>{html.escape(note)}</li>" for note in run.metrics["notes"])
+        yield _section("Notes", f"<ul>{lines}</ul>")
 
 
 def _of_task(predictions: Predictions, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -169,22 +193,27 @@ def _section(title: str, content: str) -> str:
     return f"<h2>{html.escape(title)}</h2>\n{content}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cell(text: str) -> str:
-        number = text[:1].isdigit() or text[:1] == "-" or text == "nan"
-        return f'<td class="number">{text}</td>' if number else f"<td>{html.escape(text)}</td>"
-
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+def _named(metric: str) -> str:
+    """A metric's readable name, after its task."""
+    task, _, name = metric.rpartition(".")
+    return f"{task}: {NAMES.get(name, name)}" if task else NAMES.get(name, name)
 
 
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and math.isnan(value):
-        return "nan"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.5f}"
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], text: int) -> str:
+    """A table whose first `text` columns are text, the others numbers."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marks = ["" if i < text else ' class="number"' for i in range(len(cells))]
+        return "".join(f"<{tag}{mark}>{html.escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+
+    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<tr>{line("th", heads)}</tr>\n{body}\n</table></div>'
+
+
+def _number(metric: str, value: Any) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if metric.rpartition(".")[2] in COUNTS else f"{value:.5f}"
 
 
 def _picture(svg: str, description: str) -> str:

@@ -96,7 +96,8 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
             model = make_model(config, inputs, schedule.total)
         store = CheckpointStore(directory.file("checkpoints"), model, state) if directory else MemoryStore(model)
         if store.restore():
-            _say(config, f"goes on from step {state.now.step} of {config.model_dir}")
+            done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
+            _say(config, f"{config.model_dir}: {done}")
         predict = make_predict(model, strategy, config.slices)
 
         def validate() -> Mapping[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from xdeepint_ext.schema import Feature, Schema
 __all__ = ["check_slices", "id_names", "score_slices"]
 
 MOST_VALUES = 20
+SHOWN = ("rows", "auc", "logloss", "label_mean", "gauc")
 MISSING, OTHER = "(missing)", "(other)"
 
 
@@ -38,7 +41,7 @@ def score_slices(
       predictions: of a split.
       schema: of the model.
       vocabulary_dir: names the ids.
-      notes: gets a line for each feature of which values are left out.
+      notes: gets a line for each feature of which values are left out, or lack a metric.
       where: begins the keys: `test.` gives `test.slice.tab=1.auc`.
     """
     found: dict[str, float] = {}
@@ -50,15 +53,36 @@ def score_slices(
         if len(left_out):
             rows = int(np.isin(ids, left_out).any(axis=1).sum())
             notes.append(f"{where}slice.{name}: {len(left_out)} rarer values, in {rows} records, are not listed")
-        for value in frequent[:MOST_VALUES]:
-            inside = (ids == value).any(axis=1)
-            for task in predictions.labels:
-                prefix = f"{task}." if len(predictions.labels) > 1 else ""
-                key = f"{where}{prefix}slice.{name}={names[value]}."
-                scores = score_rows(predictions, task, inside & predictions.rows(task), notes, key)
-                kept = ("rows", "auc", "logloss", "label_mean", "gauc")
-                found |= {key + metric: scores[metric] for metric in kept if metric in scores}
+        for task in predictions.labels:
+            prefix = f"{where}{task}." if len(predictions.labels) > 1 else where
+            parts = {names[value]: (ids == value).any(axis=1) for value in frequent[:MOST_VALUES]}
+            scores = {
+                value: score_rows(predictions, task, inside & predictions.rows(task)) for value, inside in parts.items()
+            }
+            notes += _undefined(f"{prefix}slice.{name}", scores)
+            found |= {
+                f"{prefix}slice.{name}={value}.{metric}": of_value[metric]
+                for value, of_value in scores.items()
+                for metric in SHOWN
+                if metric in of_value
+            }
     return found
+
+
+def _undefined(where: str, scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A line for each reason why values of a feature lack a metric."""
+    reasons = {
+        "no record has a label": [value for value, found in scores.items() if not found["rows"]],
+        "all labels are equal, so there is no AUC": [
+            value for value, found in scores.items() if math.isnan(found.get("auc", 0.0))
+        ],
+        "no group has both classes, so there is no GAUC": [
+            value
+            for value, found in scores.items()
+            if math.isnan(found.get("gauc", 0.0)) and not math.isnan(found.get("auc", 0.0))
+        ],
+    }
+    return [f"{where}: {reason}, for {', '.join(values)}" for reason, values in reasons.items() if values]
 
 
 def id_names(feature: Feature, vocabulary_dir: str) -> list[str]:
