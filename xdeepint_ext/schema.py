@@ -474,7 +474,8 @@ class Schema:
 
         Args:
           path: the file, or the directory it is in.
-          overlay: a YAML file (`features: {name: role or {argument: value}}`) instead of the roles.yaml beside it.
+          overlay: a YAML file (`features: {name: role or {argument: value}}`) instead of the roles.yaml beside it; ""
+            = none.
 
         Raises:
           FileNotFoundError: no such file.

@@ -92,7 +92,7 @@ def load(path: str | os.PathLike[str], overlay: str | os.PathLike[str] | None) -
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise SchemaError(f"{file} is not a TensorFlow Metadata schema: {error}") from None
     beside = os.path.join(os.path.dirname(file), "roles.yaml")
-    overlay = os.fspath(overlay) if overlay is not None else beside if os.path.exists(beside) else None
+    overlay = os.fspath(overlay) if overlay is not None else beside if os.path.exists(beside) else ""
     return features_of(proto, _read_overlay(overlay) if overlay else {})
 
 

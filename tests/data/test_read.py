@@ -17,6 +17,7 @@ import xdeepint_ext
 from tests.data import directories, reference
 from tests.data.directories import SCHEMA, flat, numbered, numbers, record
 from xdeepint_ext.data import read
+from xdeepint_ext.data.prepare import prepare
 from xdeepint_ext.schema import Feature, Schema
 
 COUNTS = [7, 1, 12, 5, 4, 9, 3]
@@ -104,6 +105,7 @@ import xdeepint_ext
 import tensorflow as tf
 tf.random.set_seed(77)
 from xdeepint_ext.data import read
+from xdeepint_ext.data.prepare import prepare
 for features, _ in read({str(folder)!r}, "train", 5, epochs=2, **{SHUFFLED!r}):
     print("BATCH", *(int(x) for x in features["number"][:, 0]))
 """
@@ -298,3 +300,14 @@ def test_epochs_do_not_depend_on_where_reading_began(folder):
     second = numbers(read(folder, "train", 5, **SHUFFLED, epochs=2))[steps:]
     assert numbers(read(folder, "train", 5, **SHUFFLED, epochs=2, start_step=steps)) == second
     assert list(itertools.islice(numbers(read(folder, "train", 5, **SHUFFLED, epochs=1, start_step=steps)), 1)) == []
+
+
+def test_an_overlay_beside_the_data_adds_roles_and_leaves_the_schema(tmp_path):
+    directory = tmp_path / "data"
+    batch_size = 20
+    prepare("synthetic", output_dir=directory, rows=2000, seed=1)
+    (directory / "roles.yaml").write_text("features: {field_05: [user, group]}")
+    dataset = read(directory, "train", batch_size)
+    inputs, _ = next(iter(dataset))
+    assert inputs["group_ids"].shape == (batch_size,)
+    assert dataset.preprocessor.schema["field_05"].roles == ("user", "group")

@@ -70,9 +70,9 @@ def read(
       parallelism: batches parsed at a time and files read at a time; default: the number of cores.
 
     Returns:
-      A dataset of (features, labels) or (features, labels, weights), with the attributes `steps_per_epoch`, `records`
-      and `skipped`. Features: see `Preprocessor`. Labels: float32 (B, 1), a dict of it by task for several labels, -1
-      where one is missing. Weights: float32 (B,).
+      A dataset of (features, labels) or (features, labels, weights), with the attributes `steps_per_epoch`,
+      `preprocessor`, `records` and `skipped`. Features: see `Preprocessor`. Labels: float32 (B, 1), a dict of it by
+      task for several labels, -1 where one is missing. Weights: float32 (B,).
 
     Raises:
       DataError: the directory, split, schema and records do not fit together, or a file is damaged; names the file, and
@@ -87,7 +87,7 @@ def read(
         raise ValueError(f"batch_size must be > 0, got {batch_size}")
     data_dir = os.fspath(data_dir)
     manifest = Manifest.load(data_dir)
-    parse = _parser(data_dir, manifest, schema, preprocessor)
+    parse, preprocessor = _parser(data_dir, manifest, schema, preprocessor)
     source = _Source(_files(data_dir, manifest, split))
     _check_columns(source.files[0], data_dir, manifest, schema)
     if max_bad_records:
@@ -124,6 +124,7 @@ def read(
     dataset.records = source.records
     dataset.steps_per_epoch = steps_per_epoch(source.records, batch_size, drop_remainder)
     dataset.skipped = source.skipped
+    dataset.preprocessor = preprocessor
     return dataset
 
 
@@ -213,14 +214,15 @@ def _parser(
     manifest: Manifest,
     schema: Schema | None,
     preprocessor: Callable[[Mapping[str, Any]], Mapping[str, tf.Tensor]] | None,
-) -> damage.Parse:
-    """Serialized batch -> (features, labels[, weights])."""
-    own = Schema.load(data_dir)
+) -> tuple[damage.Parse, Callable[[Mapping[str, Any]], Mapping[str, tf.Tensor]]]:
+    """(serialized batch -> (features, labels[, weights]), the preprocessor whose ids these are)."""
+    own = Schema.load(data_dir, overlay="")
     if own.fingerprint() != manifest.schema:
         raise DataError(
             f"{data_dir}: schema.pbtxt is not the one that the manifest was written with (fingerprints "
-            f"{own.fingerprint()} and {manifest.schema}); give another choice of features as `schema`"
+            f"{own.fingerprint()} and {manifest.schema}); give another choice of features as `schema`, or in roles.yaml"
         )
+    vocabulary = os.path.join(data_dir, VOCABULARY)
     if manifest.packed is not None:
         if schema is not None or preprocessor is not None:
             raise ValueError(
@@ -228,12 +230,13 @@ def _parser(
             )
         packing = Packing(own)
         spec = packing.feature_spec()
+        preprocess: Any = Preprocessor(own, vocabulary)
 
         def parts(serialized: tf.Tensor) -> Any:
             return packing.unpack(tf.io.parse_example(serialized, spec))
     else:
-        schema = schema or own
-        preprocess = preprocessor or Preprocessor(schema, os.path.join(data_dir, VOCABULARY))
+        schema = schema or Schema.load(data_dir)
+        preprocess = preprocessor or Preprocessor(schema, vocabulary)
         raw_spec = raw_feature_spec(schema)
 
         def parts(serialized: tf.Tensor) -> Any:
@@ -245,7 +248,7 @@ def _parser(
         features, labels, weights = parts(serialized)
         return (features, labels) if weights is None else (features, labels, weights)
 
-    return parse
+    return parse, preprocess
 
 
 def _check_columns(file: str, data_dir: str, manifest: Manifest, schema: Schema | None) -> None:
