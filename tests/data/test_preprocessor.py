@@ -255,3 +255,12 @@ def test_batches_of_any_size_and_in_graphs(vocabulary_dir):
         for name, value in compiled(raw).items():
             np.testing.assert_array_equal(value, preprocessor(raw)[name])
             assert value.shape == (size, 1)
+
+
+def test_another_vocabulary_under_the_same_path_is_another_table(tmp_path):
+    schema = Schema([Feature("city", num_values=2)])
+    found = []
+    for values in ("a\nb\n", "b\na\n"):
+        (tmp_path / "city.txt").write_text(values)
+        found.append(Preprocessor(schema, tmp_path)({"city": tf.constant(["a", "b"])})["city"].numpy().ravel().tolist())
+    assert found == [[2, 3], [3, 2]]

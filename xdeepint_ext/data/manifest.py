@@ -121,12 +121,13 @@ def describe_tables(schema: Schema, vocabulary_dir: str | os.PathLike[str]) -> d
     with_vocabulary = {feature.table_name for feature in schema.inputs if feature.uses_vocabulary}
     described = {}
     for name, table in schema.tables.items():
-        fingerprint = _sha256(vocabulary_file(vocabulary_dir, name)) if name in with_vocabulary else ""
+        fingerprint = sha256(vocabulary_file(vocabulary_dir, name)) if name in with_vocabulary else ""
         described[name] = {"offset": table.offset, "rows": table.rows, "fingerprint": fingerprint}
     return described
 
 
-def _sha256(file: str) -> str:
+def sha256(file: str | os.PathLike[str]) -> str:
+    """The first 16 hex digits of a file's SHA-256."""
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.data.manifest import DataError, describe_tables, vocabulary_file
+from xdeepint_ext.data.manifest import DataError, describe_tables, sha256, vocabulary_file
 from xdeepint_ext.data.parsing import DTYPES, INT_MISSING, MISSING
 from xdeepint_ext.schema import LOG_SQUARE_BINS, Feature, Schema
 
@@ -128,13 +128,21 @@ class Preprocessor(tf.Module):
         return tf.where(found < 0, unseen, found + 1 + feature.num_oov)
 
 
+class _VocabularyFile(tf.lookup.TextFileInitializer):
+    """A vocabulary file by its content: TensorFlow would share one table among all files that ever had this path."""
+
+    @property
+    def _shared_name(self) -> str:
+        return f"{super()._shared_name}_{sha256(self._filename_arg)}"
+
+
 def _load_table(feature: Feature, vocabulary_dir: str | os.PathLike[str] | None) -> tf.lookup.StaticHashTable:
     if vocabulary_dir is None:
         raise DataError(f"feature {feature.name!r} needs a vocabulary, but vocabulary_dir is None")
     file = vocabulary_file(vocabulary_dir, feature.table_name)
     if not os.path.exists(file):
         raise DataError(f"feature {feature.name!r}: no vocabulary file {file}")
-    initializer = tf.lookup.TextFileInitializer(
+    initializer = _VocabularyFile(
         file,
         key_dtype=tf.int64 if feature.dtype == "int" else tf.string,
         key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
