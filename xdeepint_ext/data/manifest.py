@@ -102,8 +102,11 @@ class Manifest:
                 raise DataError(f"{file} is not JSON: {error}") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DataError(f"{file}: expected a manifest of format {FORMAT}")
-        splits = {name: [Shard(**shard) for shard in shards] for name, shards in content.pop("splits").items()}
-        return cls(splits=splits, **content)
+        try:
+            splits = {name: [Shard(**shard) for shard in shards] for name, shards in content.pop("splits").items()}
+            return cls(splits=splits, **content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{file} is not a manifest: {type(error).__name__} {error}") from None
 
 
 def shard_name(split: str, index: int, count: int, compression: str = "") -> str:

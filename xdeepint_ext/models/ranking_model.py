@@ -241,7 +241,7 @@ class RankingModel(tf.keras.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf.keras.callbacks.History:
         """Trains as Keras does; a damaged record of `data.read` is named."""
         self.build_from_schema()
-        with _named_damage(x):
+        with _named_damage(x), _named_damage(kwargs.get("validation_data")):
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -270,9 +270,10 @@ class RankingModel(tf.keras.Model):
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
-        """The losses' means and the compiled metrics."""
+        """The losses' means and the compiled metrics, then those that the model's layers or a subclass keep."""
         objective = getattr(self, "objective", None)
-        return [] if objective is None else objective.metrics
+        compiled = [] if objective is None else objective.metrics
+        return [*compiled, *(metric for layer in self._flatten_layers() for metric in layer._metrics)]
 
     # -- saving ---------------------------------------------------------------------------------------------------
 
@@ -323,7 +324,7 @@ def _named_damage(dataset: Any) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        explain = getattr(dataset, "explain", None)
-        if explain is None:
+        explained = getattr(dataset, "explain", lambda e: e)(error)
+        if explained is error:
             raise
-        raise explain(error) from error
+        raise explained from error
