@@ -10,6 +10,7 @@ import tensorflow as tf
 from xdeepint_ext.layers import MLP, PIN, MultiHeadPIN
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.dtypes import full_precision
 from xdeepint_ext.utils.registry import register
 
 
@@ -86,7 +87,7 @@ class XDeepInt(RankingModel):
             self.pin = MultiHeadPIN(heads, head_width or width, kernel_initializer, name="multi_head_pin")
         self.deep = MLP(dnn_units, dropout=dnn_dropout, name="deep") if dnn_units else None
         self.deep_heads = (
-            {task: tf.keras.layers.Dense(1, name=f"deep_head_{task}", dtype="float32") for task in self.tasks}
+            {task: tf.keras.layers.Dense(1, **full_precision({"name": f"deep_head_{task}"})) for task in self.tasks}
             if dnn_units
             else {}
         )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from xdeepint_ext.layers import SumHead
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.registry import register
 
 
@@ -57,6 +58,7 @@ class FM(RankingModel):
     def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
         """Linear part plus pairwise part."""
         factors, *columns = tf.split(x, [self.width, *[1] * len(self.tasks)], axis=2)
+        factors = at_least_float32(factors)  # a difference of squares
         square_of_sum = tf.square(tf.reduce_sum(factors, axis=1))
         sum_of_squares = tf.reduce_sum(tf.square(factors), axis=1)
         pairs = 0.5 * tf.reduce_sum(square_of_sum - sum_of_squares, axis=1, keepdims=True)
