@@ -62,7 +62,7 @@ class Feature:
       weights: raw column of floats beside the ids of a `multi` or `sequence`.
       dimension: floats of a `vector`.
       lookup: `vocabulary` (a file, one value a line), `hash` (into `num_values` buckets), or `identity` (the values are
-        already 0 .. num_values - 1).
+        already 0 .. num_values - 1; any other gets id 0).
       num_values: size of the vocabulary, number of hash buckets, or of identity values. `data.prepare` fills it in.
       min_count: values seen less often in training are left out of the vocabulary (authors: 20).
       oov: `buckets`: values outside the vocabulary go to `num_oov_buckets` hashed, trainable ids; `zero`: to id 0, the
