@@ -211,6 +211,18 @@ def test_training_names_the_record_too(tmp_path):
             call(read(tmp_path / "data", "train", 4), verbose=0)
 
 
+def test_training_names_the_record_of_the_validation_part(tmp_path):
+    rewritten(tmp_path / "valid", 8, MISFITS["label 2"][0])
+    model = LR(SCHEMA)
+    model.compile()
+    with pytest.raises(DataError, match=f"{shard(tmp_path / 'valid', 1)}, record 2: "):
+        model.fit(
+            read(numbered(tmp_path / "train", COUNTS), "train", 4),
+            validation_data=read(tmp_path / "valid", "train", 4),
+            verbose=0,
+        )
+
+
 def test_inspect_gives_the_good_ones(tmp_path):
     folder = numbered(tmp_path / "data", [4])
     bit_in_the_data(folder)
@@ -245,7 +257,15 @@ def test_no_prepared_directory(tmp_path):
         read(tmp_path, "train", 4)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("{}", "format 1"), ("[]", "format 1")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("{}", "format 1"),
+        ("[]", "format 1"),
+        ('{"format": 1}', "is not a manifest: KeyError 'splits'"),
+    ],
+)
 def test_manifests_that_are_none(text, message, tmp_path):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=f"manifest.json.*{message}"):

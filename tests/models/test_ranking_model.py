@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests.models import examples
 from tests.models.examples import FIELDS, MODELS, ONE_TASK, TWO_TASKS, WIDTH
 from xdeepint_ext.layers import PIN
+from xdeepint_ext.losses import LogLoss
 from xdeepint_ext.models import RankingModel, XDeepInt
 from xdeepint_ext.models.baselines import FM, LR
 from xdeepint_ext.schema import Feature, Schema
@@ -130,6 +131,41 @@ def test_subclasses_override_parts(schema, tmp_path):
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     assert (type(again), again.factor) == (Scaled, 3.0)
     tf.nest.map_structure(np.testing.assert_array_equal, again(features), model(features))
+
+
+class Counting(RankingModel):
+    """Counts the examples it was called with, in a metric of its own."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.examples = tf.keras.metrics.Sum(name="examples")
+
+    def interaction(self, x, training=None):
+        self.examples.update_state(tf.shape(x)[0])
+        return x
+
+
+def test_metrics_of_a_subclass_are_shown_and_reset():
+    model = Counting(ONE_TASK, width=WIDTH)
+    model.compile(metrics=[tf.keras.metrics.AUC(from_logits=True, name="auc")])
+    history = model.fit(examples.dataset(size=24), epochs=2, verbose=0).history
+    assert history["examples"] == [24.0, 24.0]
+    assert set(history) == {"loss", "auc", "examples"}
+
+
+def test_custom_loops_need_no_call_before():
+    model = MODELS["xdeepint"](ONE_TASK)
+    features, labels, _ = examples.batch()
+    optimizer = tf.keras.optimizers.SGD(0.1)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = LogLoss()(labels, model(features, training=True))
+        optimizer.minimize(loss, model.trainable_variables, tape)
+        return loss
+
+    assert float(step()) > float(step())
 
 
 @pytest.mark.parametrize("options", [{}, {"dnn_units": [3]}, {"heads": [{"num_layers": 1}], "head_width": 2}])

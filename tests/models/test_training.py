@@ -102,6 +102,37 @@ def test_mixed_precision_trains_float32_weights(policy, name):
     assert isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+def test_other_precisions_come_back_from_a_file(policy, tmp_path):
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = MODELS["with a deep part"](ONE_TASK)
+        fitted(model, examples.dataset())
+        model.save(tmp_path / "model.keras")
+        again = tf.keras.models.load_model(tmp_path / "model.keras")
+        features, _, _ = examples.batch()
+        np.testing.assert_array_equal(again(features), model(features))
+        assert model(features).dtype == (tf.float64 if policy == "float64" else tf.float32)
+        for m in (model, again):
+            m.fit(examples.dataset(), verbose=0, shuffle=False)
+        close(again.get_weights(), model.get_weights(), 0)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_gradients_of_tables_are_sparse(policy):
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = MODELS["xdeepint"](ONE_TASK)
+        features, labels, _ = examples.batch()
+        with tf.GradientTape() as tape:
+            loss = LogLoss()(labels, model(features))
+        assert isinstance(tape.gradient(loss, model.embedding.table), tf.IndexedSlices)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+
+
 def test_mixed_precision_is_near_full_precision():
     features, _, _ = examples.batch()
     expected = examples.randomise(MODELS["xdeepint"](ONE_TASK))(features)
