@@ -63,6 +63,25 @@ def test_nests_keep_their_structure():
         np.testing.assert_array_equal(labels, features["a"])
 
 
+def test_arrays_of_any_type_and_rank_stay_together():
+    size = 7
+    numbers = np.arange(size)
+    arrays = {
+        "id": numbers,
+        "column": numbers[:, None],
+        "none": np.zeros((size, 0), np.int64),
+        "cube": np.arange(size * 6).reshape(size, 2, 3),
+        "short": numbers.astype(np.int32),
+        "text": numbers.astype(str),
+    }
+    for batch in batches(arrays, 3, shuffle=True):
+        rows = batch["id"].numpy()
+        for name, array in arrays.items():
+            expected = tf.convert_to_tensor(array[rows])
+            assert batch[name].dtype == expected.dtype
+            np.testing.assert_array_equal(batch[name], expected)
+
+
 def test_collect_is_the_inverse():
     arrays = ({"a": np.arange(7)}, np.arange(7.0))
     tf.nest.map_structure(np.testing.assert_array_equal, collect(batches(arrays, 3)), arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -56,8 +57,34 @@ def batches(
 
     steps = steps_per_epoch(size, batch_size, drop_remainder)
     indices = repeat_epochs(one_epoch, steps, epochs, start_step)
-    take = indices.map(lambda index: tf.nest.map_structure(lambda array: tf.gather(array, index), arrays))
-    return plain_options(take.prefetch(2))
+    return plain_options(indices.map(_side_by_side(arrays, size)).prefetch(2))
+
+
+def _side_by_side(arrays: Any, size: int) -> Callable[[tf.Tensor], Any]:
+    """Indices -> the nest of those rows.
+
+    All arrays of a type stand in one matrix: a record is then one piece of memory, and not one for each feature.
+    """
+    flat = tf.nest.flatten(arrays)
+    places: dict[tf.DType, list[int]] = {}
+    for place, array in enumerate(flat):
+        places.setdefault(array.dtype, []).append(place)
+    shapes = [array.shape[1:] for array in flat]
+    widths = [shape.num_elements() for shape in shapes]
+    matrices = {
+        dtype: tf.concat([tf.reshape(flat[place], (size, widths[place])) for place in found], axis=1)
+        for dtype, found in places.items()
+    }
+
+    def take(index: tf.Tensor) -> Any:
+        taken: dict[int, tf.Tensor] = {}
+        for dtype, found in places.items():
+            parts = tf.split(tf.gather(matrices[dtype], index), [widths[place] for place in found], axis=1)
+            for place, part in zip(found, parts, strict=True):
+                taken[place] = part if shapes[place].rank == 1 else tf.reshape(part, (-1, *shapes[place]))
+        return tf.nest.pack_sequence_as(arrays, [taken[place] for place in range(len(flat))])
+
+    return take
 
 
 def collect(dataset: tf.data.Dataset) -> Any:
