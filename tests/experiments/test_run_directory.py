@@ -104,6 +104,13 @@ def test_other_flags_are_refused_and_named(copied):
     run(config.replace(checkpoint_every=7))  # which changes no number
 
 
+def test_a_run_that_never_began_does_not_stand_in_the_way(small_config, tmp_path):
+    config = small_config.replace(model_dir=str(tmp_path / "run"), max_steps=1)
+    with pytest.raises(ValueError, match="num_subspaces must divide"):
+        run(config.replace(model_options={"num_subspaces": 3}))
+    run(config)
+
+
 def test_another_model_is_refused(copied, config_of):
     config, _ = copied
     options = {"max_steps": 3, "early_stopping": "none", "evaluate": ("test",), "model_dir": config.model_dir}

@@ -15,6 +15,7 @@ from xdeepint_ext.experiments.running import run
 
 __all__ = ["launch", "summary"]
 
+flags.disclaim_key_flags()
 SHOWN = ("auc", "logloss", "gauc")
 
 

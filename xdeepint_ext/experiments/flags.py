@@ -15,6 +15,8 @@ from xdeepint_ext.experiments.options import flag_types, options_of
 __all__ = ["FLAGFILES", "config_of_flags", "define_flags", "find_flagfiles", "parse"]
 
 FLAGFILES = os.path.join(os.path.dirname(__file__), "flagfiles")
+# `--help` lists them under the program that calls, not under this module.
+flags.disclaim_key_flags()
 _DEFINE: dict[type, Any] = {
     str: flags.DEFINE_string,
     int: flags.DEFINE_integer,

@@ -16,6 +16,8 @@ from xdeepint_ext.experiments.config import Config
 __all__ = ["RunDirectory", "flag_lines"]
 
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
+# TensorFlow's note of the latest checkpoint: from then on there is something to go on from.
+CHECKPOINT = os.path.join("checkpoints", "checkpoint")
 # What a process leaves that was killed before it wrote its flags.
 BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
 
@@ -56,7 +58,7 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"model_dir: another process is running in {self.path}") from None
-            if os.path.exists(self.file(FLAGS_FILE)):
+            if any(os.path.exists(self.file(name)) for name in (CHECKPOINT, METRICS_FILE)):
                 self._check_flags()
                 self._check_data()
             else:

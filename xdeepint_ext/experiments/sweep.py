@@ -1,7 +1,6 @@
 """Runs the settings of a table over several seeds, appends finished runs to a file, and goes on where it broke off.
 
-    python -m xdeepint_ext.experiments.sweep --table=adult_layers --data_dir=adult-{seed} --results=results/adult.csv \
-        --seeds=0,1,2
+    python -m xdeepint_ext.experiments.sweep --table=adult_layers --data_dir=adult-{seed} --results=results/adult.csv
     python -m xdeepint_ext.experiments.sweep --table=adult_layers --results=results/adult.csv --mode=render
 
 `{seed}` in `--data_dir` stands for the seed. Every other flag of a run changes all rows of the table, and
