@@ -210,7 +210,7 @@ class _Lookup:
         lengths = [feature.length for feature in features]
         ends = np.cumsum(lengths)
         self.slots = {f.name: slice(int(e - n), int(e)) for f, n, e in zip(features, lengths, ends, strict=True)}
-        # The places of Schema.tables; but it knows no model, and where widths None and the model's own are one width, the
+        # The places of Schema.tables. But that knows no model: where widths None and the model's own are one width, the
         # tables share one variable here, in the schema's order.
         names = dict.fromkeys(feature.table_name for feature in features)
         starts, end = {}, 0
