@@ -41,7 +41,10 @@ def equal(found, expected):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+SLOW = {"one", "schedule"}
+
+
+@pytest.mark.parametrize("optimizer", [pytest.param(o, marks=[pytest.mark.slow] * (o in SLOW)) for o in OPTIMIZERS])
 def test_training_goes_on_as_if_never_stopped(optimizer, tmp_path):
     schema = TWO_TASKS if optimizer in ("default", "paper") else ONE_TASK
     model = model_of(schema, optimizer)
@@ -57,7 +60,7 @@ def test_training_goes_on_as_if_never_stopped(optimizer, tmp_path):
     equal(slots(again), slots(model))
 
 
-@pytest.mark.parametrize("optimizer", ["one", "groups", "paper"])
+@pytest.mark.parametrize("optimizer", [pytest.param("one", marks=pytest.mark.slow), "groups"])
 def test_checkpoints_hold_every_slot(optimizer, tmp_path):
     model = model_of(ONE_TASK, optimizer)
     fit(model, ONE_TASK)
@@ -88,10 +91,9 @@ def test_compile_options_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("schema", [ONE_TASK, TWO_TASKS], ids=["one task", "two tasks"])
-def test_models_come_back_without_being_compiled(name, schema, tmp_path):
-    model = examples.randomise(MODELS[name](schema))
-    features, _, _ = examples.batch(schema)
+def test_models_come_back_without_being_compiled(name, tmp_path):
+    model = examples.randomise(MODELS[name](TWO_TASKS))
+    features, _, _ = examples.batch(TWO_TASKS)
     model.save(tmp_path / "model.keras")
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     assert type(again) is type(model)
