@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from xdeepint_ext.utils.graph import in_xla
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.signatures import check_inputs, input_signature
 from xdeepint_ext.utils.variables import tag
+
+_ALL = ""
 
 
 @register
@@ -36,6 +39,10 @@ class FeatureEmbedding(tf.keras.layers.Layer):
       table: the variable of the tables of the model's width, (1 + sum of (num_ids - 1), K), optimizer group
         `embedding`; `tables` maps (width, trainable) to each variable. A table's place in it: `Schema.tables`.
       numeric_kernel: (number of plain numeric features, K), group `embedding`.
+
+    Attributes:
+      repeats_single_rows: features whose static batch size is 1, beside others of another, are looked up once and their
+        rows repeated, as for one user and many candidates. False; `serving.export` sets it while it traces `rank`.
 
     Call arguments:
       features: dict of `input_signature(schema)`; single ids and floats also as (B,). Other keys are ignored.
@@ -74,6 +81,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self.width = width
         self.initializer = None if initializer is None else tf.keras.initializers.get(initializer)
         self.validate_ids = validate_ids
+        self.repeats_single_rows = False
 
     @property
     def table(self) -> tf.Variable:
@@ -130,23 +138,46 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         features = {
             name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in input_signature(self.schema).items()
         }
+        inputs = list(self.schema.inputs)
+        single = [feature for feature in inputs if features[feature.name].shape[0] == 1]
+        once = single if self.repeats_single_rows else []
+        if not once or len(once) == len(inputs):
+            return self._matrix(inputs, self._rows(inputs, features))
+        others = [feature for feature in inputs if feature not in once]
+        rows = self._rows(others, features)
+        count = tf.shape(rows[others[0].name])[0]
+        shared = tf.repeat(self._matrix(once, self._rows(once, features)), count, axis=0)
+        parts = tf.split(shared, [feature.num_rows for feature in once], axis=1)
+        return self._matrix(inputs, rows | {f.name: part for f, part in zip(once, parts, strict=True)})
+
+    @staticmethod
+    def _matrix(wanted: list[Feature], rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return rows[_ALL] if _ALL in rows else tf.concat([rows[feature.name] for feature in wanted], axis=1)
+
+    def _rows(self, wanted: list[Feature], features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Feature -> its rows, (B, 1 or max_length, K); or `_ALL` -> the field matrix, where one gather gives it."""
         rows: dict[str, tf.Tensor] = {}
-        for ((width, _), table), lookup in zip(self.tables.items(), self._lookups, strict=True):
+        for ((width, _), table), whole in zip(self.tables.items(), self._lookups, strict=True):
+            lookup = whole.only(wanted)
+            if not lookup.features:
+                continue
             embedded, valid = self._gather(table, lookup, features)
             if width != self.width:
                 embedded = tf.einsum("bsw,wk->bsk", embedded, self._projections[f"table_{width}"])
             if lookup.is_whole_matrix:
-                return embedded
+                return {_ALL: embedded}
             rows |= {f.name: self._pool(f, embedded, valid, lookup.slots[f.name], features) for f in lookup.features}
-        if self._numbers:
-            values = tf.concat([features[f.name] for f in self._numbers], axis=1)
-            by_number = tf.cast(values, self.compute_dtype)[:, :, tf.newaxis] * self.numeric_kernel
-            rows |= {f.name: by_number[:, i : i + 1] for i, f in enumerate(self._numbers)}
-        for feature in self.schema.inputs:
+        numbers = [feature for feature in self._numbers if feature in wanted]
+        if numbers:
+            values = tf.concat([features[f.name] for f in numbers], axis=1)
+            kernel = tf.gather(self.numeric_kernel, [self._numbers.index(f) for f in numbers])
+            by_number = tf.cast(values, self.compute_dtype)[:, :, tf.newaxis] * tf.cast(kernel, self.compute_dtype)
+            rows |= {f.name: by_number[:, i : i + 1] for i, f in enumerate(numbers)}
+        for feature in wanted:
             if feature.kind == "vector":
                 vector = tf.cast(features[feature.name], self.compute_dtype)
                 rows[feature.name] = tf.matmul(vector, self._projections[feature.name])[:, tf.newaxis]
-        return tf.concat([rows[feature.name] for feature in self.schema.inputs], axis=1)
+        return rows
 
     def _gather(self, table: Any, lookup: _Lookup, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         ids = tf.cast(tf.concat([features[f.name] for f in lookup.features], axis=1), tf.int64)
@@ -226,6 +257,20 @@ class _Lookup:
             and all(n == 1 for n in lengths)
             and not any(feature.weights for feature in features)
         )
+
+    def only(self, wanted: list[Feature]) -> _Lookup:
+        """The look-up of some of the features, in the same variable."""
+        kept = [feature for feature in self.features if feature in wanted]
+        if len(kept) == len(self.features):
+            return self
+        part = copy.copy(self)
+        places = [np.arange(self.slots[f.name].start, self.slots[f.name].stop) for f in kept]
+        taken = np.concatenate([*places, np.arange(0)])
+        part.offsets, part.sizes, part.slot_names = (x[taken] for x in (self.offsets, self.sizes, self.slot_names))
+        ends = np.cumsum([len(place) for place in places])
+        part.slots = {f.name: slice(int(e) - len(p), int(e)) for f, p, e in zip(kept, places, ends, strict=True)}
+        part.features, part.is_whole_matrix = kept, False
+        return part
 
     def checked(self, ids: tf.Tensor) -> tf.Tensor:
         """`ids`, once it is sure that each is inside its table."""

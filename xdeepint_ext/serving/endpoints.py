@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from xdeepint_ext.data.parsing import MISSING, raw_feature_spec
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import INPUT_ROLES, Feature, Schema
 from xdeepint_ext.serving.remap import RemappedPreprocessor
+from xdeepint_ext.serving.tables import embeddings
 
 PROBABILITY, LOGIT = "probability", "logit"
 _NUMPY_MISSING = {tf.string: MISSING["string"], tf.int64: MISSING["int"], tf.float32: MISSING["float"]}
 
 Tensors = dict[str, tf.Tensor]
+Function = Callable[[Any], dict[str, tf.Tensor]]
 Specs = Mapping[str, tf.TensorSpec]
 
 
@@ -67,8 +72,10 @@ class Endpoints:
         # Functions of their own, so that each is traced once and stands in the graph once.
         self._features = tf.function(self._checked_features)
         self._score = tf.function(self._scores, [model.input_signature()])
+        self._score_one_user = tf.function(self._scores)  # of its own: it must not take the trace for any batch size
+        self._looks_up_once = self.by_feature
 
-    def functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
+    def functions(self) -> dict[str, Function]:
         """Signature -> its function, traced."""
         specs: dict[str, Any] = {
             "serving_default": tf.TensorSpec((None,), tf.string, "examples"),
@@ -76,10 +83,27 @@ class Endpoints:
             "rank": self.rank_columns(),
             "preprocess": self.columns,
         }
-        functions = {name: tf.function(getattr(self, name), [spec]) for name, spec in specs.items()}
-        for function in functions.values():
-            function.get_concrete_function()
+        functions = {name: _traced(getattr(self, name), spec) for name, spec in specs.items() if name != "rank"}
+        functions["rank"] = self._traced_rank(specs["rank"], functions["predict_raw"])
         return functions
+
+    def _traced_rank(self, columns: Specs, predict_raw: Function) -> Function:
+        """`rank` with one look-up of the user's ids or, if the model cannot do with that, one for each candidate."""
+        try:
+            rank = _traced(self.rank, columns)
+            if not self._looks_up_once or _ranks_as(rank, columns, predict_raw):
+                return rank
+            reason: object = "scores differ"
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            if not self._looks_up_once:
+                raise
+            reason = error
+        name = type(self.model).__name__
+        logging.warning(
+            "rank: %s needs as many rows of every feature, so the user's ids are repeated: %s", name, reason
+        )
+        self._looks_up_once = False
+        return self._traced_rank(columns, predict_raw)
 
     def rank_columns(self) -> dict[str, tf.TensorSpec]:
         """The raw tensors of `rank`: those of user and context have one row."""
@@ -113,7 +137,11 @@ class Endpoints:
             return self._score(self._features({n: _rows(x, count) if n in shared else x for n, x in raw.items()}))
         features = self._features(raw)
         once = {n for f in self.model.schema.inputs if f.raw_name in shared for n in (f.name, f.weights_name)}
-        return self._score({name: _rows(x, count) if name in once else x for name, x in features.items()})
+        if not self._looks_up_once:
+            return self._score({name: _rows(x, count) if name in once else x for name, x in features.items()})
+        one_row = {name: tf.ensure_shape(x, (1, *x.shape[1:])) if name in once else x for name, x in features.items()}
+        with _repeating_single_rows(self.model):
+            return self._score_one_user(one_row)
 
     def _checked_features(self, raw: Tensors) -> Tensors:
         features = self.preprocessor(raw)
@@ -143,6 +171,40 @@ def _fitting(name: str, values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
             f"export: the preprocessor gives {values.dtype.name} for {name!r}; the model takes {spec.dtype.name}"
         )
     return tf.cast(tf.reshape(values, (-1, *spec.shape[1:])), spec.dtype)
+
+
+def _traced(function: Callable[[Any], Tensors], spec: Any) -> Function:
+    traced = tf.function(function, [spec])
+    traced.get_concrete_function()
+    return traced
+
+
+def _ranks_as(rank: Function, columns: Specs, predict_raw: Function) -> bool:
+    """Whether `rank` scores two equal candidates, of values that no vocabulary knows, as `predict_raw` does."""
+    unknown = {tf.string: "?", tf.int64: -1, tf.float32: 0.5}
+    several, one = {}, {}
+    for name, spec in columns.items():
+        shape = (2, *(size or 1 for size in spec.shape[1:]))
+        several[name] = tf.fill(shape, tf.constant(unknown[spec.dtype], spec.dtype))
+        one[name] = several[name][: spec.shape[0]]
+    expected, ranked = predict_raw(several), rank(one)
+    return all(
+        ranked[name].shape == scores.shape and np.allclose(ranked[name], scores, rtol=1e-5, atol=1e-5)
+        for name, scores in expected.items()
+    )
+
+
+@contextlib.contextmanager
+def _repeating_single_rows(model: Any) -> Iterator[None]:
+    """Lets the embedding layers look up once what has one row, and repeat its vectors."""
+    layers = embeddings(model)
+    for layer in layers:
+        layer.repeats_single_rows = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.repeats_single_rows = False
 
 
 def own_preprocessor(preprocessor: Any) -> Preprocessor | None:
