@@ -1,6 +1,6 @@
 """The one table of everything public: how to make it, what to call it with, and which properties it is excused from.
 
-A new public class is a new line here. `exempt` names a property (the test's name without `test_`) and says why.
+A new public class is a new line here. `exempt` names a property (what its test calls `lines` with) and says why.
 """
 
 from __future__ import annotations
@@ -128,8 +128,13 @@ TABLE = [
 ]
 
 
+PROPERTIES: set[str] = set()
+"""The properties that have a test."""
+
+
 def lines(test: str, *kinds: str, costly: bool = False) -> pytest.MarkDecorator:
     """Parametrises a property's test with the lines of the kinds: excused skipped, costly slow but for leaders."""
+    PROPERTIES.add(test)
     found = []
     for line in TABLE:
         if line.kind not in kinds:
