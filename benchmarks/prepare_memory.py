@@ -96,9 +96,8 @@ def main() -> None:
     parser.add_argument("--num_workers", type=int, help="worker processes; default: all cores")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores")
-    print(
-        f"{'text, MB':>9} {'rows':>10} {'seconds':>8} {'rows/s':>8} {'largest process, MB':>20} {'all, MB':>8} processes"
-    )
+    columns = {"text, MB": 9, "rows": 10, "seconds": 8, "rows/s": 8, "largest process, MB": 20, "all, MB": 8}
+    print(*(f"{name:>{width}}" for name, width in columns.items()), "processes")
     for gigabytes in arguments.gigabytes:
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory, "train.txt")
