@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 import tensorflow as tf
 
+from xdeepint_ext.experiments.strategies import mirrored_on
+
 ROOT = pathlib.Path(__file__).parents[1]
 SEED = 20230103
 _START = pytest.StashKey[float]()
@@ -43,8 +45,8 @@ def seed() -> int:
 
 @pytest.fixture(scope="session")
 def two_replicas() -> tf.distribute.MirroredStrategy:
-    """The one MirroredStrategy of the process: a second would give its collectives the numbers of the first's."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """The one MirroredStrategy of the process, which experiments use too: a second would fail."""
+    return mirrored_on("CPU")
 
 
 @pytest.fixture(scope="session")

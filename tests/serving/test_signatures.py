@@ -7,6 +7,7 @@ import tensorflow as tf
 from tests.serving import c_api, cases
 from xdeepint_ext import serving
 from xdeepint_ext.data.parsing import raw_signature
+from xdeepint_ext.experiments.strategies import mirrored_on
 from xdeepint_ext.models import XDeepInt
 from xdeepint_ext.models.baselines import FM
 from xdeepint_ext.schema import Feature
@@ -176,7 +177,7 @@ def mixed_precision(case):
 
 
 def trained_on_two_replicas(case):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with mirrored_on("CPU").scope():
         model = case.model()
         model.compile()
     model.fit(tf.data.Dataset.from_tensors((case.features, case.labels)).unbatch().batch(32), verbose=0)

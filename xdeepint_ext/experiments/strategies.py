@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
-__all__ = ["make_strategy"]
+__all__ = ["make_strategy", "mirrored_on"]
 
 LATER = ("multi_worker", "parameter_server", "tpu")
 
@@ -25,6 +27,14 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         )
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return mirrored_on("GPU" if gpus else "CPU")
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def mirrored_on(device_type: str) -> tf.distribute.MirroredStrategy:
+    """The process's one MirroredStrategy on all logical devices of a type.
+
+    A second one would number its collectives like the first and fail.
+    """
+    return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(device_type)])
