@@ -45,21 +45,29 @@ def permutation(size: Any, *keys: Any) -> tf.Tensor:
 
 
 def shuffled_batches(
-    records: tf.data.Dataset, batch_size: int, buffer: int, keys: tuple[Any, ...], drop_remainder: bool
+    blocks: tf.data.Dataset, batch_size: int, buffer: int, keys: tuple[Any, ...], drop_remainder: bool
 ) -> tf.data.Dataset:
     """Batches of records, shuffled inside windows of about `buffer` records (a whole number of batches).
 
     The keys alone fix the order. `tf.data`'s depends on the global seed too, and costs more for each record.
+
+    Args:
+      blocks: the records, any number of them in one element.
+      batch_size: records of a batch.
+      buffer: see above.
+      keys: see `permutation`.
+      drop_remainder: leave out the short batch at the end.
     """
     window = max(buffer // batch_size, 1) * batch_size
 
     def cut(index: tf.Tensor, taken: tf.Tensor) -> tf.data.Dataset:
         size = tf.size(taken, out_type=tf.int64)
-        taken = tf.gather(taken, permutation(size, *keys, index))
-        end = size // batch_size * batch_size if drop_remainder else size
-        return tf.data.Dataset.range(0, end, batch_size).map(lambda start: taken[start : start + batch_size])
+        order = permutation(size, *keys, index)
+        starts = tf.data.Dataset.range(0, size // batch_size * batch_size if drop_remainder else size, batch_size)
+        # Batch by batch, so that a record is copied once.
+        return starts.map(lambda start: tf.gather(taken, order[start : start + batch_size]))
 
-    return records.batch(window).prefetch(1).enumerate().flat_map(cut)
+    return blocks.rebatch(window).prefetch(1).enumerate().flat_map(cut)
 
 
 def plain_options(dataset: tf.data.Dataset, deterministic: bool = True) -> tf.data.Dataset:

@@ -22,6 +22,7 @@ from xdeepint_ext.schema import Schema
 
 SHUFFLE_BUFFER = 65_536
 READ_BUFFER = 1 << 20
+BLOCK = 16
 INTERLEAVED_FILES = 8  # a constant: the order must not depend on the number of cores
 
 
@@ -170,25 +171,29 @@ def _read(
         order = permutation(count, seed, epoch, files_key, -1) if shuffle else tf.range(count)
         names = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(source.files), order))
         if shuffle and count > 1:
-            records = names.interleave(
-                _records,
+            blocks = names.interleave(
+                _blocks,
                 cycle_length=min(count, INTERLEAVED_FILES),
-                block_length=16,
                 num_parallel_calls=parallelism,
                 deterministic=deterministic or by_record,
             )
         else:
-            records = names.flat_map(_records)
+            blocks = names.flat_map(_blocks)
         if by_record:
-            records = records.shard(source.by_record, source.worker)
+            blocks = blocks.unbatch().shard(source.by_record, source.worker).batch(BLOCK)
         if not shuffle:
-            return records.batch(batch_size, drop_remainder)
-        return shuffled_batches(records, batch_size, shuffle_buffer, (seed, epoch, source.worker), drop_remainder)
+            return blocks.rebatch(batch_size, drop_remainder)
+        return shuffled_batches(blocks, batch_size, shuffle_buffer, (seed, epoch, source.worker), drop_remainder)
 
     steps = steps_per_epoch(source.records, batch_size, drop_remainder)
     serialized = repeat_epochs(one_epoch, steps, epochs, start_step)
     dataset = serialized.map(parse, num_parallel_calls=parallelism, deterministic=deterministic).prefetch(2)
     return damage.name_damage(plain_options(dataset, deterministic), source.counted_files, parse)
+
+
+def _blocks(name: tf.Tensor) -> tf.data.Dataset:
+    """A file's records, a few at a time: every element of a dataset has its price."""
+    return _records(name).batch(BLOCK)
 
 
 def _records(name: tf.Tensor) -> tf.data.Dataset:
