@@ -22,7 +22,7 @@ from xdeepint_ext.schema import Schema
 
 SHUFFLE_BUFFER = 65_536
 READ_BUFFER = 1 << 20
-BLOCK = 16
+BLOCK = 128
 INTERLEAVED_FILES = 8  # a constant: the order must not depend on the number of cores
 
 

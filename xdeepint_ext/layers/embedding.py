@@ -188,8 +188,12 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         if lookup.num_rows < 2**31:
             rows = tf.cast(rows, tf.int32)
         embedded = tf.nn.embedding_lookup(table, rows)
+        embedded = tf.cast(embedded, self.compute_dtype)
         mask = tf.cast(valid, self.compute_dtype)[:, :, tf.newaxis]
-        return tf.cast(embedded, self.compute_dtype) * mask, mask
+        if in_xla():
+            return embedded * mask, mask
+        # Many batches have no padding: they are spared two passes over the field matrix.
+        return tf.cond(tf.reduce_all(valid), lambda: embedded, lambda: embedded * mask), mask
 
     @staticmethod
     def _pool(

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.layers.subspaces import check_field_matrix, join_subspaces, split_subspaces
+from xdeepint_ext.utils.blocks import by_blocks
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.variables import tag
 
@@ -101,6 +102,11 @@ class PIN(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training:  # the backward pass doubles what goes through the memory
+            return by_blocks(lambda block: self._interact(block, training=True), inputs)
+        return self._interact(inputs, training=training)
+
+    def _interact(self, inputs: tf.Tensor, training: bool | None) -> tf.Tensor:
         rows = split_subspaces(inputs, self.num_subspaces)
         _, columns, stacked = rows.shape
         rows = tf.reshape(rows, (-1, stacked))  # a plain matrix product is faster than einsum's
