@@ -22,24 +22,46 @@ def as_model(line: Line) -> tf.keras.Model:
         return tf.keras.Model(inputs, line.make()(inputs if isinstance(example, dict) else inputs["x"]))
     if line.kind == "model":
         return line.make()
+    if takes_lists(line):
+        return _list_model(line)
     model = RankingModel(IDS, width=4)
     parts = {line.kind: line.make()}
     model.compile(**parts)
     return model
 
 
+def takes_lists(line: Line) -> bool:
+    """Whether it is a loss on lists."""
+    return line.kind == "loss" and line.example(1)[1].shape != (1, 1)
+
+
+def _list_model(line: Line) -> tf.keras.Model:
+    """A plain Keras model of lists that is compiled with the loss."""
+    _, logits = line.example(BATCH)
+    x = tf.keras.Input((logits.shape[1], 3), name="x")
+    y = tf.keras.layers.Dense(2 if logits.shape.rank == 3 else 1)(x)
+    model = tf.keras.Model({"x": x}, tf.keras.layers.Reshape(logits.shape[1:])(y))
+    model.compile(tf.keras.optimizers.SGD(0.01), line.make())
+    return model
+
+
 def inputs_of(line: Line, batch: int = BATCH) -> Any:
     """What `as_model(line)` is called with."""
+    if takes_lists(line):
+        shape = (batch, line.example(1)[0].shape[1], 3)
+        return {"x": tf.constant(np.random.default_rng(batch).normal(size=shape), tf.float32)}
     if line.kind in ("loss", "optimizer"):
         return features(IDS, batch)
     example = line.example(batch)
     return example if isinstance(example, dict) else {"x": example}
 
 
-def train(model: tf.keras.Model, inputs: Any, steps: int = 2) -> None:
+def train(model: tf.keras.Model, inputs: Any, steps: int = 2, line: Line | None = None) -> None:
     """A few steps on one batch; models that have no loss of their own learn to give 0."""
     labels, _ = labels_and_logits(BATCH)
-    if not isinstance(model, RankingModel):
+    if line is not None and takes_lists(line):
+        labels, _ = line.example(BATCH)
+    elif not isinstance(model, RankingModel):
         model.compile(tf.keras.optimizers.SGD(0.01), "mse")
         labels = tf.zeros_like(model(inputs))
     elif model.optimizer is None:
@@ -57,3 +79,12 @@ def assert_close(actual: Any, expected: Any, **tolerance: float) -> None:
     """All leaves of two nests agree."""
     for a, b in zip(arrays(actual), arrays(expected), strict=True):
         np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})
+
+
+def shaped_for(line: Line, labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """One list (L,) as the loss of the line wants it."""
+    if not takes_lists(line):
+        return labels[:, tf.newaxis], logits[:, tf.newaxis]
+    if line.example(1)[1].shape.rank == 3:
+        logits = tf.stack([-logits, logits], axis=-1)
+    return labels[tf.newaxis], logits[tf.newaxis]

@@ -59,13 +59,40 @@ def labels_and_logits(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(labels, tf.float32), tf.constant(random.normal(size=(batch, 1)), tf.float32)
 
 
+def graded_lists(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Grades with a highest one in each list, and logits, (batch, 5)."""
+    random = np.random.default_rng(batch)
+    labels = random.integers(0, 3, (batch, 5))
+    labels[:, 1] = 3
+    return tf.constant(labels, tf.float32), tf.constant(random.normal(size=(batch, 5)), tf.float32)
+
+
+def one_positive_each(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Labels with one positive a list, and logits, (batch, 5)."""
+    random = np.random.default_rng(batch)
+    labels = np.eye(5)[random.integers(0, 5, batch)]
+    return tf.constant(labels, tf.float32), tf.constant(random.normal(size=(batch, 5)), tf.float32)
+
+
+def two_logits(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Labels (batch, 5) and logits (batch, 5, 2)."""
+    labels, logits = one_positive_each(batch)
+    return labels, tf.stack([-logits, tf.cos(logits)], axis=-1)
+
+
+def teacher_scores(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """A teacher's logits and a student's, (batch, 5)."""
+    labels, logits = graded_lists(batch)
+    return labels - 1.5 + tf.sin(logits), logits
+
+
 @dataclasses.dataclass(frozen=True)
 class Line:
     """One public name.
 
     Args:
       name: of the class or function.
-      kind: `layer`, `loss`, `optimizer`, `model` or `function`.
+      kind: `layer`, `loss`, `loss_layer` (returns a scalar), `optimizer`, `model` or `function`.
       make: makes it.
       example: batch size -> what it is called with.
       leads: whether it stands for its family in the default run of the costly properties.
@@ -82,6 +109,21 @@ class Line:
 
 def _model(name: str, cls: type, schema: Schema = SCHEMA, leads: bool = False, **options: Any) -> Line:
     return Line(name, "model", lambda: cls(schema, **options), lambda batch: features(schema, batch), leads)
+
+
+def _loss(name: str, make: Callable[[], Any], example: Callable[[int], Any] = graded_lists, **exempt: str) -> Line:
+    return Line(name, "loss", make, example, exempt=exempt)
+
+
+def _grouped(batch: int) -> tuple[tf.Tensor, ...]:
+    """Logits, labels and codes of two levels, (batch,) and (batch, 2)."""
+    labels, logits = labels_and_logits(4 * batch)
+    codes = np.random.default_rng(batch).integers(0, 2, (4 * batch, 2))
+    return logits[:, 0], labels[:, 0], tf.constant(codes)
+
+
+def _twin(function: str, name: str) -> Line:
+    return _function(function, f"the functional form of {name}; tests/losses/test_functional.py holds them equal")
 
 
 def _function(name: str, why: str) -> Line:
@@ -107,6 +149,45 @@ TABLE = [
         exempt={"gradient": "its inputs are ids; its gradient to the tables is tested against loops in tests/layers"},
     ),
     Line("LogLoss", "loss", losses.LogLoss, labels_and_logits, leads=True),
+    _loss("PairwiseLogisticLoss", losses.PairwiseLogisticLoss),
+    _loss("BPRLoss", losses.BPRLoss, one_positive_each),
+    _loss("TripletLoss", lambda: losses.TripletLoss(margin=0.7), one_positive_each),
+    Line("SoftmaxCrossEntropyLoss", "loss", losses.SoftmaxCrossEntropyLoss, graded_lists, leads=True),
+    _loss("ListCrossEntropyLoss", losses.ListCrossEntropyLoss),
+    _loss("JRCLoss", lambda: losses.JRCLoss(alpha=0.4, in_batch=False), two_logits),
+    _loss("ApproxNDCGLoss", losses.ApproxNDCGLoss),
+    _loss("NeuralSortLoss", losses.NeuralSortLoss),
+    _loss("SoftSortLoss", losses.SoftSortLoss),
+    _loss("RankmaxLoss", losses.RankmaxLoss),
+    _loss("AdaptiveMarginRankmaxLoss", losses.AdaptiveMarginRankmaxLoss),
+    _loss("CROLoss", lambda: losses.CROLoss("exp", weighting=1.2, num_items=1000), one_positive_each),
+    _loss(
+        "CROLambdaLoss",
+        lambda: losses.CROLambdaLoss(weighting=losses.TargetN(20), num_items=1000),
+        one_positive_each,
+        gradient="its weights carry no gradient by design; tests/losses/test_cro.py has what the gradient should be",
+    ),
+    _loss("SoftmaxDistillationLoss", losses.SoftmaxDistillationLoss, teacher_scores),
+    _loss("WeightedLogLossDistillation", losses.WeightedLogLossDistillation, teacher_scores),
+    _loss("PairwiseLogisticDistillation", losses.PairwiseLogisticDistillation, teacher_scores),
+    _loss(
+        "CombinedLoss",
+        lambda: losses.CombinedLoss({losses.SoftSortLoss(): 0.5, losses.PairwiseLogisticLoss(): 2.0}),
+    ),
+    _loss(
+        "HybridRankTowerLoss",
+        lambda: losses.HybridRankTowerLoss(
+            {losses.RankmaxLoss(): ("all", 0.5, "hard"), losses.SoftSortLoss(power=2): ("all", 2.0, "hard")}
+        ),
+    ),
+    Line("ARFLoss", "loss_layer", lambda: losses.ARFLoss(top_k=1, supply_m=2), lambda n: graded_lists(n)[::-1]),
+    Line(
+        "GroupwiseListCrossEntropy",
+        "loss_layer",
+        lambda: losses.GroupwiseListCrossEntropy(2, codebook_size=2),
+        _grouped,
+        leads=True,
+    ),
     Line("GroupFtrl", "optimizer", lambda: optimizers.GroupFtrl(0.1, 1.0, 0.01, 0.01), leads=True),
     Line("LazyAdam", "optimizer", lambda: optimizers.LazyAdam(0.01)),
     Line("LazyAdagrad", "optimizer", lambda: optimizers.LazyAdagrad(0.1)),
@@ -121,7 +202,31 @@ TABLE = [
     _model("XDeepInt", models.XDeepInt, leads=True, width=4, num_layers=2, num_subspaces=2, dnn_units=(3,)),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),
-    _function("log_loss", "the functional form of LogLoss; tests/losses holds them equal"),
+    _twin("log_loss", "LogLoss"),
+    *(
+        _twin(name, "the class of that name")
+        for name in [
+            "pairwise_logistic",
+            "bpr",
+            "triplet",
+            "softmax_cross_entropy",
+            "list_cross_entropy",
+            "jrc",
+            "approx_ndcg",
+            "neural_sort",
+            "soft_sort",
+            "rankmax",
+            "adaptive_margin_rankmax",
+            "cro",
+            "cro_lambda",
+            "softmax_distillation",
+            "weighted_log_loss_distillation",
+            "pairwise_logistic_distillation",
+            "combined",
+            "hybrid_rank_tower",
+        ]
+    ),
+    _function("TargetN", "a weighting of CROLoss, whose line has it; tests/losses/test_cro.py"),
     _function("group_ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),
     _function("ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),
     _function("paper_optimizers", "makes optimizers that have lines of their own"),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.harness import BATCH, arrays, as_model, assert_close, inputs_of, train
+from tests.conformance.harness import BATCH, arrays, as_model, assert_close, inputs_of, shaped_for, takes_lists, train
 from tests.conformance.table import Line, labels_and_logits, lines
 from tests.serving.c_api import run_signature
 
-ALL = ("layer", "loss", "optimizer", "model")
+ALL = ("layer", "loss", "loss_layer", "optimizer", "model")
 CALLED = ("layer", "model")
 
 
@@ -19,16 +19,25 @@ def test_config_round_trip(line: Line):
     assert second.get_config() == first.get_config()
 
 
-@lines("keras_file_round_trip", *ALL)
-def test_keras_file_round_trip(line: Line, tmp_path):
+def _keras_file_round_trip(line: Line, path):
     model, inputs = as_model(line), inputs_of(line)
-    train(model, inputs)
-    model.save(tmp_path / "model.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    train(model, inputs, line=line)
+    model.save(path)
+    loaded = tf.keras.models.load_model(path)
     assert_close(loaded(inputs), model(inputs), rtol=0, atol=0)
-    train(model, inputs, 1)
-    train(loaded, inputs, 1)
+    train(model, inputs, 1, line)
+    train(loaded, inputs, 1, line)
     assert_close(loaded(inputs), model(inputs))
+
+
+@lines("keras_file_round_trip", "layer", "optimizer", "model")
+def test_keras_file_round_trip(line: Line, tmp_path):
+    _keras_file_round_trip(line, tmp_path / "model.keras")
+
+
+@lines("keras_file_round_trip", "loss", costly=True)
+def test_keras_file_of_a_model_compiled_with_a_loss(line: Line, tmp_path):
+    _keras_file_round_trip(line, tmp_path / "model.keras")
 
 
 @lines("weights_round_trip", *CALLED)
@@ -62,7 +71,7 @@ def test_tf_function(line: Line):
     assert_close(tf.function(model)(inputs), model(inputs))
 
 
-@lines("tf_function", "loss")
+@lines("tf_function", "loss", "loss_layer")
 def test_loss_in_tf_function(line: Line):
     loss = line.make()
     assert_close(tf.function(loss)(*line.example(BATCH)), loss(*line.example(BATCH)))
@@ -74,7 +83,7 @@ def test_xla(line: Line):
     assert_close(tf.function(model, jit_compile=True)(inputs), model(inputs), rtol=1e-4)
 
 
-@lines("xla", "loss", costly=True)
+@lines("xla", "loss", "loss_layer", costly=True)
 def test_loss_xla(line: Line):
     loss = line.make()
     assert_close(tf.function(loss, jit_compile=True)(*line.example(BATCH)), loss(*line.example(BATCH)))
@@ -143,36 +152,84 @@ BAD_LISTS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
-@pytest.mark.parametrize("case", BAD_LISTS)
-@lines("finite_on_bad_lists", "loss")
-def test_finite_on_bad_lists(line: Line, case: str, dtype: tf.DType):
-    labels, logits = (tf.constant(values)[:, tf.newaxis] for values in BAD_LISTS[case])
-    logits = tf.cast(logits, dtype)
+def _value_and_gradient(line: Line, labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    loss = line.make()
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        value = line.make()(labels, logits)
-    assert np.isfinite(value.numpy())
-    assert np.isfinite(tape.gradient(value, logits).numpy()).all()
+        value = loss(labels, logits)
+    return value, tape.gradient(value, logits)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
+@lines("finite_on_bad_lists", "loss")
+def test_finite_on_bad_lists(line: Line, dtype: tf.DType):
+    for case in BAD_LISTS.values():
+        labels, logits = shaped_for(line, *(tf.constant(values) for values in case))
+        for found in _value_and_gradient(line, labels, tf.cast(logits, dtype)):
+            assert np.isfinite(found.numpy()).all(), case
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@lines("finite_on_bad_lists", "loss", costly=True)
+def test_finite_on_bad_lists_in_graphs(line: Line, jit: bool):
+    graph = tf.function(lambda *pair: _value_and_gradient(line, *pair), jit_compile=jit)
+    for case in BAD_LISTS.values():
+        for dtype in (tf.float32, tf.float16):
+            labels, logits = shaped_for(line, *(tf.constant(values) for values in case))
+            for found in graph(labels, tf.cast(logits, dtype)):
+                assert np.isfinite(found.numpy()).all(), (case, dtype)
 
 
 @lines("finite_on_bad_lists", "loss")
 def test_nan_is_not_hidden(line: Line):
-    assert np.isnan(float(line.make()(tf.constant([[1.0], [0.0]]), tf.constant([[np.nan], [0.0]]))))
+    for labels, logits in (([1.0, 0.0], [np.nan, 0.0]), ([1.0, 0.0], [0.0, np.nan]), ([np.nan, 0.0], [0.0, 1.0])):
+        assert np.isnan(float(line.make()(*shaped_for(line, tf.constant(labels), tf.constant(logits)))))
 
 
-@lines("gradient", "layer", "loss")
+@lines("padding", "loss")
+def test_padding_changes_nothing(line: Line):
+    labels, logits = line.example(BATCH)
+    axis = int(takes_lists(line))
+    more, junk = tf.split(labels, [2, -1], axis)[0], tf.split(logits, [2, -1], axis)[0] + 3.0
+    everything = tf.concat([logits, junk], axis)
+    there = tf.concat([tf.ones_like(labels, tf.bool), tf.zeros_like(more, tf.bool)], axis)
+    padded = tf.concat([labels, -tf.ones_like(more)], axis)
+    target = (
+        {"teacher": tf.concat([labels, more], axis), "list_mask": there} if line.make().target != "label" else padded
+    )
+    value, gradient = _value_and_gradient(line, labels, logits)
+    found, gradients = _value_and_gradient(line, target, everything)
+    kept, dropped = tf.split(gradients, [logits.shape[axis], 2], axis)
+    assert_close((found, kept), (value, gradient))
+    assert not np.any(dropped)
+
+
+@lines("permutation", "loss")
+def test_a_permutation_permutes_the_gradient(line: Line):
+    labels, logits = line.example(BATCH)
+    axis = int(takes_lists(line))
+    order = np.random.default_rng(1).permutation(logits.shape[axis])
+    value, gradient = _value_and_gradient(line, labels, logits)
+    found, moved = _value_and_gradient(line, tf.gather(labels, order, axis=axis), tf.gather(logits, order, axis=axis))
+    assert_close((found, moved), (value, tf.gather(gradient, order, axis=axis)))
+
+
+@lines("gradient", "layer", "loss", "loss_layer")
 def test_gradient(line: Line):
     """The gradient to the input against central differences, in float64."""
     example = line.example(2)
-    fixed, x = (example[:1], example[1]) if line.kind == "loss" else ((), example)
-    fixed = [tf.cast(value, tf.float64) for value in fixed]
-    x = tf.cast(x, tf.float64)
+    before, x, after = {"loss": ((example[0],), example[1], ()), "loss_layer": ((), example[0], example[1:])}.get(
+        line.kind, ((), example, ())
+    )
+    before, x, after = tf.nest.map_structure(
+        lambda value: tf.cast(value, tf.float64) if value.dtype.is_floating else value, (before, x, after)
+    )
     tf.keras.mixed_precision.set_global_policy("float64")
     try:
         call = line.make()
-        weights = tf.constant(np.random.default_rng(0).normal(size=np.shape(call(*fixed, x))))
-        theory, numeric = tf.test.compute_gradient(lambda v: tf.reduce_sum(weights * call(*fixed, v)), [x], delta=1e-5)
+        weights = tf.constant(np.random.default_rng(0).normal(size=np.shape(call(*before, x, *after))))
+        scalar = lambda v: tf.reduce_sum(weights * call(*before, v, *after))  # noqa: E731
+        theory, numeric = tf.test.compute_gradient(scalar, [x], delta=1e-5)
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
     np.testing.assert_allclose(theory[0], numeric[0], rtol=1e-6, atol=1e-8)

@@ -28,9 +28,9 @@ def test_side_inputs_come_with_the_labels():
 @pytest.mark.parametrize(
     ("y_true", "message"),
     [
-        ({"group_ids": tf.constant([1])}, r"GroupShare: y_true lacks 'label'; got \['group_ids'\]"),
-        ({"label": tf.constant([1.0])}, r"GroupShare: y_true lacks the side inputs \['group_ids'\]"),
-        (tf.constant([1.0]), r"y_true lacks the side inputs \['group_ids'\]; got \['label'\]"),
+        ({"group_ids": tf.constant([1])}, r"GroupShare: y_true lacks \['label'\]; got \['group_ids'\]"),
+        ({"label": tf.constant([1.0])}, r"GroupShare: y_true lacks \['group_ids'\]"),
+        (tf.constant([1.0]), r"y_true lacks \['group_ids'\]; got \['label'\]"),
     ],
 )
 def test_missing_side_inputs_are_named(y_true, message):
@@ -44,10 +44,10 @@ def test_sums_of_parts_give_the_mean_of_the_whole():
     loss = GroupShare()
     whole = loss({"label": labels, "group_ids": groups}, logits, weights)
     parts = [
-        loss.sums({"label": labels[part], "group_ids": groups[part]}, logits[part], weights[part])
+        loss.parts({"label": labels[part], "group_ids": groups[part]}, logits[part], weights[part])[0]
         for part in (slice(0, 2), slice(2, 5))
     ]
-    np.testing.assert_allclose(whole, sum(p[0] for p in parts) / sum(p[1] for p in parts), rtol=1e-6)
+    np.testing.assert_allclose(whole, sum(p.total for p in parts) / sum(p.count for p in parts), rtol=1e-6)
 
 
 def test_masked_sum_never_lets_the_masked_through():

@@ -53,7 +53,7 @@ def test_labels_below_0_are_missing():
     np.testing.assert_allclose(loss, (LOSSES[0] + LOSSES[2]) / 2, rtol=1e-12)
     assert [bool(g) for g in tape.gradient(loss, logits).numpy()] == [True, False, True, False]
     np.testing.assert_allclose(LogLoss(reduction="none")(labels, logits), [LOSSES[0], 0, LOSSES[2], 0], rtol=1e-12)
-    total, count = LogLoss().sums(labels, logits, np.array(WEIGHTS))
+    [(_, total, count)] = LogLoss().parts(labels, logits, np.array(WEIGHTS))
     np.testing.assert_allclose(total, LOSSES[0] * WEIGHTS[0] + LOSSES[2] * WEIGHTS[2], rtol=1e-12)
     assert float(count) == 2
 

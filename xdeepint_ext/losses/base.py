@@ -1,12 +1,15 @@
-"""`RankingLoss`: the one place that owns dict labels, masks, sample weights and the mean's denominator."""
+"""The bases of the losses: the one place that owns dict labels, masks, weights, lists and the mean's denominator."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from xdeepint_ext.losses.checks import as_dense, group_ids_like, like, require, weights_like
+from xdeepint_ext.losses.lists import Lists, Rows, Segments, segments_of
 from xdeepint_ext.utils.dtypes import at_least_float32
 
 MEAN_REDUCTIONS = ("auto", "sum_over_batch_size")
@@ -15,6 +18,20 @@ MEAN_REDUCTIONS = ("auto", "sum_over_batch_size")
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Sum of the values where `mask` holds; 0 when nothing is valid. What is masked out never reaches the result."""
     return tf.reduce_sum(tf.where(mask, values, tf.zeros_like(values)))
+
+
+class Part(NamedTuple):
+    """A term of an objective: `weight * total / count`, where the count is that of the global batch.
+
+    Attributes:
+      weight: a number.
+      total: sum of the valid units' losses.
+      count: how many these are.
+    """
+
+    weight: float
+    total: tf.Tensor
+    count: tf.Tensor
 
 
 class RankingLoss(tf.keras.losses.Loss):
@@ -29,60 +46,175 @@ class RankingLoss(tf.keras.losses.Loss):
       name: of the loss.
 
     Subclasses override:
-      side_inputs: names of the side inputs that the loss needs, from `group_ids`, `item_ids`, `stages`, `teacher`.
-      units: (labels, logits, side) -> (losses, valid), of one shape.
+      side_inputs: names of the side inputs that the loss needs, which `RankingModel` takes from the features.
+      weighted_units: (y_true, y_pred, sample_weight) -> (losses, valid), of one shape; or, for losses of one example at
+        a time, `units`: (labels, logits, side inputs) -> (losses, valid), of the shape of y_pred.
     """
 
     side_inputs: tuple[str, ...] = ()
+    target = "label"
+    """The key of `y_true` that stands for it where it is no dict."""
 
     def __init__(self, reduction: str = "auto", name: str | None = None) -> None:
         super().__init__(reduction=reduction, name=name)
 
     def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss of every unit and whether it is valid."""
+        """The loss of every example and whether it is valid."""
         raise NotImplementedError
 
-    def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
+    def weighted_units(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The weighted loss of every unit and whether it is valid."""
+        side = self.sides(y_true)
+        logits = at_least_float32(y_pred)
+        losses, valid = self.units(like(side.pop("label"), logits, "y_true"), logits, side)
+        if sample_weight is not None:
+            losses *= weights_like(sample_weight, losses)
+        return losses, valid
+
+    def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
+        """The loss as terms whose sums and counts may be added over replicas before they are divided."""
+        losses, valid = self.weighted_units(y_true, y_pred, sample_weight)
+        return [Part(1.0, masked_sum(losses, valid), tf.reduce_sum(tf.cast(valid, losses.dtype)))]
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The losses of the units, 0 where invalid."""
-        losses, valid = self._units(y_true, y_pred)
+        losses, valid = self.weighted_units(y_true, y_pred, None)
         return tf.where(valid, losses, tf.zeros_like(losses))
 
-    def sums(self, y_true: Any, y_pred: tf.Tensor, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """(weighted sum of the valid units' losses, number of valid units), whose quotient is the mean.
-
-        Under a strategy the sums of all replicas give the exact global mean.
-        """
-        losses, valid = self._units(y_true, y_pred)
-        if sample_weight is not None:
-            losses = losses * _like(sample_weight, losses, "sample_weight")
-        return masked_sum(losses, valid), tf.reduce_sum(tf.cast(valid, losses.dtype))
-
-    def __call__(self, y_true: Any, y_pred: tf.Tensor, sample_weight: Any = None) -> tf.Tensor:
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
         with tf.name_scope(self.name or "loss"):
             if self.reduction == "none":
-                losses = self.call(y_true, y_pred)
-                return losses if sample_weight is None else losses * _like(sample_weight, losses, "sample_weight")
-            total, count = self.sums(y_true, y_pred, sample_weight)
-            return total if self.reduction == "sum" else tf.math.divide_no_nan(total, count)
+                losses, valid = self.weighted_units(y_true, y_pred, sample_weight)
+                return tf.where(valid, losses, tf.zeros_like(losses))
+            parts = self.parts(y_true, y_pred, sample_weight)
+            if self.reduction == "sum":
+                return tf.add_n([part.weight * part.total for part in parts])
+            return tf.add_n([part.weight * tf.math.divide_no_nan(part.total, part.count) for part in parts])
 
-    def _units(self, y_true: Any, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        side = dict(y_true) if isinstance(y_true, Mapping) else {"label": y_true}
-        if "label" not in side:
-            raise ValueError(f"{self.name}: y_true lacks 'label'; got {sorted(side)}")
-        missing = [name for name in self.side_inputs if name not in side]
+    def sides(self, y_true: Any) -> dict[str, Any]:
+        """`y_true` as a dict, once it is sure that nothing is lacking."""
+        side = dict(y_true) if isinstance(y_true, Mapping) else {self.target: y_true}
+        missing = [name for name in (self.target, *self.side_inputs) if name not in side]
         if missing:
-            raise ValueError(f"{self.name}: y_true lacks the side inputs {missing}; got {sorted(side)}")
-        logits = at_least_float32(y_pred)
-        return self.units(_like(side.pop("label"), logits, "y_true"), logits, side)
+            raise ValueError(f"{self.name}: y_true lacks {missing}; got {sorted(side)}")
+        return side
 
 
-def _like(x: Any, y: tf.Tensor, argument: str) -> tf.Tensor:
-    """`x` in the dtype of `y`, and in its shape where only a trailing axis of length 1 differs."""
-    x = tf.cast(x, y.dtype)
-    if x.shape.rank == y.shape.rank - 1 and y.shape[-1] == 1:
-        x = x[..., tf.newaxis]
-    elif x.shape.rank == y.shape.rank + 1 and x.shape[-1] == 1:
-        x = tf.squeeze(x, axis=-1)
-    if not x.shape.is_compatible_with(y.shape):
-        raise ValueError(f"{argument} must have the shape of y_pred, {y.shape}, got {x.shape}")
-    return x
+class ListwiseLoss(RankingLoss, abc.ABC):
+    """Base of the losses on lists: rows of (B, L), or with `in_batch` the whole batch, or its groups.
+
+    A weight multiplies an item's term in the list's sum; the terms of others, with which the item competes, stay as
+    they are. A weight of shape (B,) on rows is that of all items of a row.
+
+    Args:
+      in_batch: y_true and y_pred are (B,) or (B, 1), and the batch is one list; with the side input `group_ids`, (B,)
+        integers, every group is a list.
+      grouped: as `in_batch`, and `group_ids` must be there: `RankingModel` passes the schema's feature of role `group`.
+      reduction: a `tf.keras.losses.Reduction`; "none" returns the lists' losses.
+      name: of the loss.
+
+    Call arguments:
+      y_true: labels (B, L), below 0 where padding; or a dict with them as "label", and side inputs. Dense or ragged.
+      y_pred: logits (B, L).
+      sample_weight: (B, L) or (B,), >= 0.
+
+    Subclasses override:
+      list_losses: `Lists` and side inputs -> (losses, valid), of the lists or of the items.
+      num_logits: how many logits an item has; 2 adds an axis to y_pred.
+      labels_are: "binary" where other labels are an error.
+    """
+
+    num_logits = 1
+    labels_are = "grades"
+
+    def __init__(
+        self, in_batch: bool = False, grouped: bool = False, reduction: str = "auto", name: str | None = None
+    ) -> None:
+        super().__init__(reduction=reduction, name=name)
+        self.in_batch = in_batch or grouped
+        self.grouped = grouped
+        if grouped:
+            self.side_inputs = (*self.side_inputs, "group_ids")
+
+    @abc.abstractmethod
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """The weighted losses of the lists, or of the items, and which of them count."""
+
+    def weighted_units(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        lists, side = self._lists(self.sides(y_true), y_pred, sample_weight)
+        losses, valid = self.list_losses(lists, side)
+        # A comparison with NaN is false: a loss on pairs would pass over it in silence.
+        scores = lists.logits if self.num_logits == 1 else tf.reduce_sum(lists.logits, axis=-1)
+        spoilt = lists.labels + scores
+        spoilt = tf.where(tf.math.is_nan(spoilt), spoilt, tf.zeros_like(spoilt))
+        poison = spoilt if valid.shape.rank == 2 else lists.sum(spoilt)
+        return losses + poison, tf.logical_or(valid, tf.math.is_nan(poison))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "in_batch": self.in_batch, "grouped": self.grouped}
+
+    def padding(self, side: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """(target, mask) of the items, of the shape of the logits."""
+        labels = side[self.target]
+        return labels, tf.logical_not(labels < 0)
+
+    def _lists(self, side: dict[str, Any], y_pred: Any, weight: Any) -> tuple[Lists, dict[str, tf.Tensor]]:
+        groups = side.pop("group_ids", None)
+        if groups is not None and not self.in_batch:
+            raise ValueError(f"{self.name}: group_ids need in_batch=True or grouped=True")
+        logits, side, weight = as_dense(y_pred, side, weight, self.target)
+        logits = self._shaped(at_least_float32(logits))
+        items = logits if self.num_logits == 1 else logits[..., 0]
+        side = {name: like(x, items, name, cast=not _is_integer(x) or name == self.target) for name, x in side.items()}
+        labels, mask = self.padding(side)
+        if self.labels_are == "binary":
+            ok = tf.reduce_all((labels == 0) | (labels == 1) | tf.logical_not(mask) | tf.math.is_nan(labels))
+            labels = require(ok, labels, f"{self.name}: labels must be 0 or 1, or below 0 where padding")
+        weight = None if weight is None else weights_like(weight, items)
+        if groups is not None:
+            segments = segments_of(group_ids_like(groups, items))
+            return Segments(labels, logits, mask, weight, segments), side
+        if self.in_batch:
+            labels, logits, mask = labels[tf.newaxis], logits[tf.newaxis], mask[tf.newaxis]
+            weight = None if weight is None else weight[tf.newaxis]
+            side = {name: x[tf.newaxis] for name, x in side.items()}
+        return Rows(labels, logits, mask, weight), side
+
+    def _shaped(self, logits: tf.Tensor) -> tf.Tensor:
+        """The logits as (B,) or (B, L), with a further axis where an item has several."""
+        several = self.num_logits > 1
+        if several and logits.shape.rank and logits.shape[-1] != self.num_logits:
+            raise ValueError(
+                f"{self.name}: y_pred must have {self.num_logits} logits an item, got shape {logits.shape}"
+            )
+        rank = logits.shape.rank - several
+        if self.in_batch:
+            if rank == 2 and logits.shape[1] == 1:
+                return tf.squeeze(logits, axis=1)
+            if rank != 1:
+                raise ValueError(f"{self.name}: with in_batch y_pred must be (B,) or (B, 1), got {logits.shape}")
+        elif rank != 2:
+            raise ValueError(
+                f"{self.name}: y_pred must be (B, L), a list a row, got {logits.shape}; "
+                "in_batch=True makes a batch (B,) one list"
+            )
+        return logits
+
+
+def functional(
+    loss: type[RankingLoss], y_true: Any, y_pred: Any, sample_weight: Any, options: Mapping[str, Any], **side: Any
+) -> tf.Tensor:
+    """The scalar of a loss made from options, with the side inputs that are not None.
+
+    `group_ids` make the batch's groups the lists, as there is nothing else that they could mean.
+    """
+    given = {name: x for name, x in side.items() if x is not None}
+    if "group_ids" in given and issubclass(loss, ListwiseLoss):
+        options = {"in_batch": True, **options}
+    made = loss(**options)
+    target = dict(y_true) if isinstance(y_true, Mapping) else {made.target: y_true}
+    return made({**target, **given}, y_pred, sample_weight)
+
+
+def _is_integer(x: Any) -> bool:
+    return tf.convert_to_tensor(x).dtype.is_integer

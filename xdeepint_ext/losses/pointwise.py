@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import RankingLoss
+from xdeepint_ext.losses.base import RankingLoss, functional
 from xdeepint_ext.utils.registry import register
 
 
@@ -41,6 +41,8 @@ class LogLoss(RankingLoss):
 
 
 @register
-def log_loss(y_true: Any, y_pred: tf.Tensor, *, sample_weight: Any = None, group_ids: Any = None) -> tf.Tensor:
-    """Functional form of `LogLoss`: the scalar mean. `group_ids` has no effect."""
-    return LogLoss()(y_true, y_pred, sample_weight)
+def log_loss(
+    y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: Any = None, **options: Any
+) -> tf.Tensor:
+    """Functional form of `LogLoss`: the scalar mean. `group_ids` has no effect; `options` are the constructor's."""
+    return functional(LogLoss, y_true, y_pred, sample_weight, options)

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.losses import LogLoss, RankingLoss
-from xdeepint_ext.losses.base import MEAN_REDUCTIONS
+from xdeepint_ext.losses.base import MEAN_REDUCTIONS, Part
 
 
 class Objective:
@@ -56,14 +56,19 @@ class Objective:
         for task in self.tasks:
             labels, logits = self._of(y, task, "labels"), self._of(y_pred, task, "logits")
             loss = self.losses[task]
-            value, count = _sums(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
-            self.loss_means[task].update_state(tf.math.divide_no_nan(value, count), sample_weight=count)
-            if getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS:
-                value = tf.math.divide_no_nan(value, _over_replicas(count, replicas))
+            parts = _parts(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
+            mean = getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS
+            self._update_mean(task, parts)
+            value = tf.add_n([_over_global_count(part, replicas) if mean else part.weight * part.total for part in parts])
             total += self.weights[task] * value
         if len(self.tasks) > 1:
             self._update_total(total, tf.shape(logits)[0], replicas)
         return total
+
+    def _update_mean(self, task: str, parts: Sequence[Part]) -> None:
+        """Adds this replica's loss to the task's mean; several parts weigh as many units as the first one has."""
+        value = tf.add_n([part.weight * tf.math.divide_no_nan(part.total, part.count) for part in parts])
+        self.loss_means[task].update_state(value, sample_weight=parts[0].count)
 
     def _update_total(self, total: tf.Tensor, examples: tf.Tensor, replicas: int) -> None:
         """Adds a batch whose loss is the sum of the replicas' `total`, and weighs as many examples as it has."""
@@ -154,11 +159,16 @@ def _over_replicas(value: tf.Tensor, replicas: int) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def _sums(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """(weighted sum of a loss over the labels that are there, their number)."""
+def _over_global_count(part: Part, replicas: int) -> tf.Tensor:
+    """What the replicas' values add up to is the part's mean over the global batch."""
+    return part.weight * tf.math.divide_no_nan(part.total, _over_replicas(part.count, replicas))
+
+
+def _parts(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> list[Part]:
+    """The loss over the labels that are there."""
     if isinstance(loss, RankingLoss):
         target = {"label": labels, **_side_inputs(loss, x)} if loss.side_inputs else labels
-        return loss.sums(target, logits, weights)
+        return loss.parts(target, logits, weights)
     there = tf.logical_not(tf.convert_to_tensor(labels) < 0)
     labels, weights = _without_missing(labels, weights)
     values = loss.call(labels, logits) if isinstance(loss, tf.keras.losses.Loss) else loss(labels, logits)
@@ -168,7 +178,7 @@ def _sums(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> tu
             "lists need a RankingLoss"
         )
     values = tf.reshape(values, tf.shape(labels)) * tf.cast(weights, values.dtype)
-    return tf.reduce_sum(values), tf.reduce_sum(tf.cast(there, values.dtype))
+    return [Part(1.0, tf.reduce_sum(values), tf.reduce_sum(tf.cast(there, values.dtype)))]
 
 
 def _without_missing(labels: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor | None]:

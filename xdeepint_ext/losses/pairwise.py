@@ -1,0 +1,259 @@
+"""Losses of pairs of items of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.utils.registry import register
+
+
+@register
+class PairwiseLogisticLoss(ListwiseLoss):
+    """RankNet: the mean over pairs with `y_i > y_j` of `softplus(-(s_i - s_j))`; over lists with such a pair, the mean.
+
+    Args:
+      normalize: divide a list's sum by its number of pairs, as Lin et al.; False is the sum, as printed. (TF-Ranking
+        divides the sum over all lists by the number of items.)
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: grades (B, L), below 0 where padding. Equal grades make no pair.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of the higher item of a pair; or (B,).
+
+    Example:
+      >>> round(float(PairwiseLogisticLoss()([[1.0, 0.0]], [[2.0, 2.0]])), 4)
+      0.6931
+
+    Source: Burges et al., Learning to Rank using Gradient Descent (ICML 2005), equation 3; as a part of CTR objectives
+      Lin et al. (arXiv 2403.14144).
+    """
+
+    def __init__(
+        self,
+        normalize: bool = True,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "pairwise_logistic",
+    ) -> None:
+        super().__init__(in_batch, grouped, reduction, name)
+        self.normalize = normalize
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return pair_losses(lists, self.normalize)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "normalize": self.normalize}
+
+
+@register
+def pairwise_logistic(
+    y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: Any = None, **options: Any
+) -> tf.Tensor:
+    """Functional form of `PairwiseLogisticLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(PairwiseLogisticLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
+
+
+def pair_losses(lists: Lists, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """RankNet of every list, and whether it has a pair."""
+    values = [lists.labels, lists.logits]
+    losses = lists.sum(lists.weights * lists.pairs(_logistic, values, values))
+    number = lists.sum(lists.pairs(number_below, values[:1], values[:1]))
+    return (tf.math.divide_no_nan(losses, number) if normalize else losses), number > 0
+
+
+def _logistic(together: tf.Tensor, y: tf.Tensor, s: tf.Tensor, others_y: tf.Tensor, others_s: tf.Tensor) -> tf.Tensor:
+    ordered = tf.logical_and(together, y > others_y)
+    return tf.reduce_sum(tf.where(ordered, tf.nn.softplus(others_s - s), tf.zeros_like(s)), axis=-1)
+
+
+def number_below(together: tf.Tensor, y: tf.Tensor, others_y: tf.Tensor) -> tf.Tensor:
+    """How many values lie below the row's own; for `Lists.pairs`."""
+    return tf.reduce_sum(tf.cast(tf.logical_and(together, y > others_y), y.dtype), axis=-1)
+
+
+class AgainstNegativesLoss(ListwiseLoss):
+    """Base of the losses of each positive item against the negative items of its list, with the mean over positives.
+
+    A positive whose list has no negative does not count.
+
+    Args:
+      max_positives: the most positives of a list (with `in_batch`: of the batch). Only for XLA, whose sizes are fixed:
+        without it, XLA treats every item as if it were positive. Where there are more, the loss is NaN.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+    """
+
+    labels_are = "binary"
+
+    def __init__(
+        self,
+        max_positives: int | None = None,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(in_batch, grouped, reduction, name)
+        if max_positives is not None and max_positives < 1:
+            raise ValueError(f"max_positives must be > 0, got {max_positives}")
+        self.max_positives = max_positives
+
+    def against_negatives(
+        self, lists: Lists, logits: tf.Tensor, reduce: Callable[..., tf.Tensor], side: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """For each positive item: `reduce(gaps s_j - s_i (..., n), which j are its negatives)`; elsewhere 0.
+
+        With the side input `item_ids`, a negative that is the positive's own item is none.
+        """
+        negative = tf.cast(lists.labels == 0, lists.labels.dtype)
+        ids = [side["item_ids"]] if "item_ids" in side else []
+
+        def over_gaps(together: tf.Tensor, s: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+            own_id, (others_s, is_negative, *others_id) = values[: len(ids)], values[len(ids) :]
+            here = tf.logical_and(together, is_negative > 0)
+            if ids:
+                here = tf.logical_and(here, own_id[0] != others_id[0])
+            return reduce(tf.where(here, others_s - s, tf.zeros_like(s)), here)
+
+        return lists.pairs(over_gaps, [logits, *ids], [logits, negative, *ids], lists.labels > 0, self.max_positives)
+
+    def positives(self, lists: Lists) -> tuple[tf.Tensor, tf.Tensor]:
+        """(number of negatives in each item's list, which items are positives that have one)."""
+        number = lists.spread(lists.count(lists.labels == 0)) * tf.ones_like(lists.labels)
+        return number, tf.logical_and(lists.mask, tf.logical_and(lists.labels > 0, number > 0))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "max_positives": self.max_positives}
+
+
+def sum_of(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A reduction of gaps: the sum of the kernel's values where they count."""
+    return lambda gap, here: tf.reduce_sum(tf.where(here, kernel(gap), tf.zeros_like(gap)), axis=-1)
+
+
+@register
+class BPRLoss(AgainstNegativesLoss):
+    """BPR: over positives i the mean of the negatives' mean of `softplus(-(s_i - s_j))`.
+
+    Args:
+      normalize: divide a positive's sum by the number of negatives; False is the sum, as printed.
+      max_positives: see `AgainstNegativesLoss`.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: 1 or 0, (B, L), below 0 where padding; as a dict also with `item_ids` (B, L), integers, of which a
+        negative that is the positive's own item is left out.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of the positive; or (B,).
+
+    Example:
+      >>> round(float(BPRLoss()([[1.0, 0.0]], [[2.0, 2.0]])), 4)
+      0.6931
+
+    Source: Rendle et al. (arXiv 1205.2618); CROLoss (arXiv 2208.02971), equation 4.
+    """
+
+    def __init__(
+        self,
+        normalize: bool = True,
+        max_positives: int | None = None,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "bpr",
+    ) -> None:
+        super().__init__(max_positives, in_batch, grouped, reduction, name)
+        self.normalize = normalize
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        losses = lists.weights * self.against_negatives(lists, lists.logits, sum_of(tf.nn.softplus), side)
+        number, valid = self.positives(lists)
+        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), valid
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "normalize": self.normalize}
+
+
+@register
+def bpr(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    sample_weight: Any = None,
+    group_ids: Any = None,
+    item_ids: Any = None,
+    **options: Any,
+) -> tf.Tensor:
+    """Functional form of `BPRLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(BPRLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids, item_ids=item_ids)
+
+
+@register
+class TripletLoss(AgainstNegativesLoss):
+    """Triplet (hinge): over positives i the mean of the negatives' mean of `max(0, s_j - s_i + margin)`.
+
+    Args:
+      margin: > 0, on logits. Default 5, CROLoss's for its hinge kernel, on cosines times 10.
+      normalize: divide a positive's sum by the number of negatives; False is the sum, as printed.
+      max_positives: see `AgainstNegativesLoss`.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: 1 or 0, (B, L), below 0 where padding; as a dict also with `item_ids`, see `BPRLoss`.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of the positive; or (B,).
+
+    Raises:
+      ValueError: margin is not above 0.
+
+    Example:
+      >>> float(TripletLoss(margin=1.0)([[1.0, 0.0]], [[2.0, 2.0]]))
+      1.0
+
+    Source: CROLoss (arXiv 2208.02971), equation 2.
+    """
+
+    def __init__(
+        self,
+        margin: float = 5.0,
+        normalize: bool = True,
+        max_positives: int | None = None,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "triplet",
+    ) -> None:
+        super().__init__(max_positives, in_batch, grouped, reduction, name)
+        if not margin > 0:
+            raise ValueError(f"margin must be > 0, got {margin}")
+        self.margin = margin
+        self.normalize = normalize
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        hinge = sum_of(lambda gap: tf.nn.relu(gap + self.margin))
+        losses = lists.weights * self.against_negatives(lists, lists.logits, hinge, side)
+        number, valid = self.positives(lists)
+        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), valid
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "margin": self.margin, "normalize": self.normalize}
+
+
+@register
+def triplet(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    sample_weight: Any = None,
+    group_ids: Any = None,
+    item_ids: Any = None,
+    **options: Any,
+) -> tf.Tensor:
+    """Functional form of `TripletLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(TripletLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids, item_ids=item_ids)

@@ -1,0 +1,263 @@
+"""Losses of relaxed sorting: ApproxNDCG's smooth ranks, NeuralSort's and SoftSort's smooth permutation matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.utils.registry import register
+
+
+class RelaxedSortLoss(ListwiseLoss):
+    """Base of these losses: a temperature, and lists without a label above 0 that do not count.
+
+    Args:
+      temperature: > 0.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(in_batch, grouped, reduction, name)
+        _check_positive("temperature", temperature)
+        self.temperature = temperature
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@register
+class ApproxNDCGLoss(RelaxedSortLoss):
+    """`-NDCG` of smooth ranks: `rank_i = 1/2 + sum_j sigmoid((s_j - s_i) / T)`, the sum with j = i.
+
+    Gain `2^y - 1`, discount `1 / log2(1 + rank)`; over lists with a label above 0, the mean.
+
+    Args:
+      temperature: T, default 0.1, TF-Ranking's.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: grades (B, L), below 0 where padding.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of an item's gain, but not in the ideal DCG; or (B,).
+
+    Example:
+      >>> round(float(ApproxNDCGLoss()([[1.0, 0.0]], [[9.0, -9.0]])), 4)
+      -1.0
+
+    Source: Qin, Liu and Li, A general approximation framework for direct optimization of information retrieval measures
+      (2010); Bruch et al. (SIGIR 2019).
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "approx_ndcg",
+    ) -> None:
+        super().__init__(temperature, in_batch, grouped, reduction, name)
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def smaller(together: tf.Tensor, s: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+            above = tf.sigmoid((others - s) / self.temperature)
+            return tf.reduce_sum(tf.where(together, above, tf.zeros_like(above)), axis=-1)
+
+        ranks = 0.5 + lists.pairs(smaller, [lists.logits], [lists.logits])
+        found = lists.sum(lists.weights * _gains(lists.labels) * _discounts(ranks))
+        ideal = lists.sum(_gains(lists.sorted(lists.labels)) * _discounts(lists.places()))
+        return -tf.math.divide_no_nan(found, ideal), ideal > 0
+
+
+@register
+def approx_ndcg(
+    y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: Any = None, **options: Any
+) -> tf.Tensor:
+    """Functional form of `ApproxNDCGLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(ApproxNDCGLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
+
+
+@register
+class NeuralSortLoss(RelaxedSortLoss):
+    """Cross-entropy of NeuralSort's matrices of labels and scores, `-sum_rj P(y)_rj log P(s)_rj`.
+
+        P(s)_r. = softmax_j( ((n + 1 - 2 r) s_j - sum_k |s_j - s_k|) / temperature ),   r = 1 .. n
+
+    Args:
+      temperature: of the scores. Default 1.
+      label_temperature: of the labels; None = the same.
+      normalize: divide by the number of rows n, as TF-Ranking; False = the sum.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: grades (B, L), below 0 where padding.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of an item's terms; or (B,).
+
+    Example:
+      >>> loss = NeuralSortLoss()
+      >>> bool(loss([[2.0, 1.0]], [[3.0, 0.0]]) < loss([[2.0, 1.0]], [[0.0, 3.0]]))
+      True
+
+    Source: Grover et al. (arXiv 1903.08850), equation 5.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        label_temperature: float | None = None,
+        normalize: bool = True,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "neural_sort",
+    ) -> None:
+        super().__init__(temperature, in_batch, grouped, reduction, name)
+        _check_positive("label_temperature", label_temperature)
+        self.label_temperature = label_temperature
+        self.normalize = normalize
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        label_temperature = self.label_temperature or self.temperature
+
+        def row(together: tf.Tensor, scale: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+            y, y_apart, s, s_apart, weights = values
+            target = _log_softmax(together, (scale * y - y_apart) / label_temperature)
+            found = _log_softmax(together, (scale * s - s_apart) / self.temperature)
+            return _cross_entropy(together, weights * tf.exp(target), found)
+
+        number = lists.count(lists.mask)
+        scale = lists.spread(number) + 1 - 2 * lists.places()
+        apart = [lists.pairs(_distances, [x], [x]) for x in (lists.labels, lists.logits)]
+        columns = [lists.labels, apart[0], lists.logits, apart[1], lists.weights]
+        losses = lists.sum(lists.pairs(row, [scale], columns))
+        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), lists.count(lists.labels > 0) > 0
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_temperature": self.label_temperature, "normalize": self.normalize}
+
+
+@register
+def neural_sort(
+    y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: Any = None, **options: Any
+) -> tf.Tensor:
+    """Functional form of `NeuralSortLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(NeuralSortLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
+
+
+@register
+class SoftSortLoss(RelaxedSortLoss):
+    """Cross-entropy of SoftSort's matrices of labels and scores, `-sum_rj P(y)_rj log P(s)_rj`.
+
+        P(s)_rj = softmax_j( -|s_[r] - s_j|^power / temperature ),   s_[r] the r-th largest
+
+    Equal labels share their rows. Its lowest value is the sum of the entropies of the rows of P(y).
+
+    Args:
+      temperature: of the scores. Default 1, our reading.
+      label_temperature: of the labels, whose unit is the grade; None = the same, as printed.
+      power: 1 (the authors of SoftSort) or 2.
+      normalize: divide by the number of rows; False = the sum, as printed.
+      in_batch, grouped, reduction, name: see `ListwiseLoss`.
+
+    Call arguments:
+      y_true: grades (B, L), below 0 where padding.
+      y_pred: logits (B, L).
+      sample_weight: (B, L), of an item's terms; or (B,).
+
+    Raises:
+      ValueError: a temperature is not above 0, or power neither 1 nor 2.
+
+    Example:
+      >>> round(float(SoftSortLoss(normalize=False)([[1.0, 3.0, 0.0, 2.0]], [[0.2, 1.5, -0.7, 0.9]])), 4)
+      4.3166
+
+    Source: RankTower (arXiv 2407.12385), fine-grained loss; Prillo and Eisenschlos (arXiv 2006.16038), equation 4.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        label_temperature: float | None = None,
+        power: int = 1,
+        normalize: bool = True,
+        in_batch: bool = False,
+        grouped: bool = False,
+        reduction: str = "auto",
+        name: str = "soft_sort",
+    ) -> None:
+        super().__init__(temperature, in_batch, grouped, reduction, name)
+        _check_positive("label_temperature", label_temperature)
+        if power not in (1, 2):
+            raise ValueError(f"power must be 1 or 2, got {power}")
+        self.label_temperature = label_temperature
+        self.power = power
+        self.normalize = normalize
+
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        label_temperature = self.label_temperature or self.temperature
+
+        def near(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+            return -tf.abs(x - y) if self.power == 1 else -tf.square(x - y)
+
+        def row(together: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+            sorted_y, sorted_s, y, s, weights = values
+            target = _log_softmax(together, near(sorted_y, y) / label_temperature)
+            found = _log_softmax(together, near(sorted_s, s) / self.temperature)
+            return _cross_entropy(together, weights * tf.exp(target), found)
+
+        rows = [lists.sorted(lists.labels), lists.sorted(lists.logits)]
+        losses = lists.sum(lists.pairs(row, rows, [lists.labels, lists.logits, lists.weights]))
+        number = lists.count(lists.mask)
+        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), lists.count(lists.labels > 0) > 0
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"label_temperature": self.label_temperature, "power": self.power, "normalize": self.normalize}
+        return {**super().get_config(), **config}
+
+
+@register
+def soft_sort(
+    y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: Any = None, **options: Any
+) -> tf.Tensor:
+    """Functional form of `SoftSortLoss`: the scalar mean. `options` are the constructor's."""
+    return functional(SoftSortLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
+
+
+def _gains(grades: tf.Tensor) -> tf.Tensor:
+    return tf.math.expm1(grades * tf.math.log(tf.constant(2, grades.dtype)))
+
+
+def _discounts(ranks: tf.Tensor) -> tf.Tensor:
+    """`1 / log2(1 + rank)`; padding has rank 0, whose discount nobody may see."""
+    there = ranks > 0
+    logs = tf.math.log1p(tf.where(there, ranks, tf.ones_like(ranks)))
+    return tf.where(there, tf.math.log(tf.constant(2, ranks.dtype)) / logs, tf.zeros_like(ranks))
+
+
+def _distances(together: tf.Tensor, x: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.where(together, tf.abs(x - others), tf.zeros_like(x)), axis=-1)
+
+
+def _log_softmax(together: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.log_softmax(tf.where(together, x, tf.constant(x.dtype.min, x.dtype)), axis=-1)
+
+
+def _cross_entropy(together: tf.Tensor, target: tf.Tensor, log_found: tf.Tensor) -> tf.Tensor:
+    return -tf.reduce_sum(tf.where(together, target * log_found, tf.zeros_like(target)), axis=-1)
+
+
+def _check_positive(argument: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{argument} must be > 0, got {value}")
