@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xdeepint_ext import layers, losses, models, optimizers
+from xdeepint_ext import layers, losses, metrics, models, optimizers
 from xdeepint_ext.models import baselines
 from xdeepint_ext.schema import Feature, Schema
 
@@ -92,7 +92,7 @@ class Line:
 
     Args:
       name: of the class or function.
-      kind: `layer`, `loss`, `loss_layer` (returns a scalar), `optimizer`, `model` or `function`.
+      kind: `layer`, `loss`, `loss_layer` (returns a scalar), `metric`, `optimizer`, `model` or `function`.
       make: makes it.
       example: batch size -> what it is called with.
       leads: whether it stands for its family in the default run of the costly properties.
@@ -120,6 +120,11 @@ def _grouped(batch: int) -> tuple[tf.Tensor, ...]:
     labels, logits = labels_and_logits(4 * batch)
     codes = np.random.default_rng(batch).integers(0, 2, (4 * batch, 2))
     return logits[:, 0], labels[:, 0], tf.constant(codes)
+
+
+def _with_groups(batch: int) -> tuple[tf.Tensor, ...]:
+    """Labels and logits, (batch, 1), and ids of three groups."""
+    return *labels_and_logits(batch), tf.range(batch) % 3
 
 
 def _twin(function: str, name: str) -> Line:
@@ -188,6 +193,30 @@ TABLE = [
         _grouped,
         leads=True,
     ),
+    Line(
+        "GAUC",
+        "metric",
+        lambda: metrics.GAUC(capacity=100),
+        _with_groups,
+        leads=True,
+        exempt={
+            "finite_on_bad_lists": "NaN without a group of both classes, as metrics.gauc; tests/metrics/test_gauc.py"
+        },
+    ),
+    Line("RecallAtK", "metric", lambda: metrics.RecallAtK(2, average="pooled"), graded_lists),
+    Line("HitRateAtK", "metric", lambda: metrics.HitRateAtK(2), graded_lists),
+    Line("NDCGAtK", "metric", lambda: metrics.NDCGAtK(2, gain="linear"), graded_lists, leads=True),
+    Line("LogLossMetric", "metric", metrics.LogLossMetric, labels_and_logits),
+    Line(
+        "NormalizedCrossEntropy",
+        "metric",
+        metrics.NormalizedCrossEntropy,
+        labels_and_logits,
+        exempt={
+            "finite_on_bad_lists": "NaN where labels are all equal, as the function; tests/metrics/test_streaming.py"
+        },
+    ),
+    Line("ExpectedCalibrationError", "metric", lambda: metrics.ExpectedCalibrationError(bins=5), labels_and_logits),
     Line("GroupFtrl", "optimizer", lambda: optimizers.GroupFtrl(0.1, 1.0, 0.01, 0.01), leads=True),
     Line("LazyAdam", "optimizer", lambda: optimizers.LazyAdam(0.01)),
     Line("LazyAdagrad", "optimizer", lambda: optimizers.LazyAdagrad(0.1)),
