@@ -266,8 +266,8 @@ class _Groups(NamedTuple):
         there = tf.cast(mask, score.dtype)
         weighted = weights * labels
         columns = [there * tf.exp(here), labels, weighted, weighted * score, there * tf.cast(labels <= 0, score.dtype)]
-        sums = tf.math.unsorted_segment_sum(tf.stack(columns, axis=1), segments, number)
-        total, *others = tf.unstack(sums, axis=1)
+        # Columns on their own: a stack of them and its gradient would be copied element by element.
+        total, *others = (tf.math.unsorted_segment_sum(column, segments, number) for column in columns)
         return cls(_log(total, highest), *others)
 
     def merged(self, size: int) -> _Groups:

@@ -96,9 +96,7 @@ def _in_blocks(
 
             start = [tf.zeros_like(x) for x in theirs]
             arrays = [tf.TensorArray(x.dtype, blocks, element_shape=[None]) for x in mine]
-            _, total, kept = tf.while_loop(
-                lambda block, *_: block < blocks, step, [tf.constant(0), start, arrays], maximum_iterations=blocks
-            )
+            _, total, kept = tf.while_loop(lambda block, *_: block < blocks, step, (tf.constant(0), start, arrays))
             flat = [tf.reshape(array.stack(), [-1])[: lists * items] for array in kept]
             return [*(tf.reshape(g, tf.shape(rows)) for g in flat), *total]
 
