@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from xdeepint_ext.losses.checks import group_ids_like, like, require, weights_like
-from xdeepint_ext.losses.lists import Segments, segments_of
+from xdeepint_ext.losses.lists import Segments
 from xdeepint_ext.losses.listwise import TRANSFORMS
 from xdeepint_ext.losses.pairwise import pair_losses
 from xdeepint_ext.utils.dtypes import at_least_float32, full_precision
@@ -161,7 +161,8 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
         tensors = (logits, labels, codes, weights)
         if self.gather_groups and tf.distribute.get_replica_context() is not None:
             context = tf.distribute.get_replica_context()
-            tensors = tuple(context.all_gather(x, axis=0) for x in tensors)
+            gathered = (context.all_gather(x, axis=0) for x in tensors)
+            tensors = tuple(tf.ensure_shape(x, [None, *y.shape[1:]]) for x, y in zip(gathered, tensors, strict=True))
         return tensors
 
     def _indexes(self, size: int, rows: tf.Tensor) -> bool:
@@ -210,7 +211,7 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
 
     def _segments(self, codes: tf.Tensor) -> list[tf.Tensor]:
         """For each level (B,) int32 in [0, B), equal where the codes agree up to it."""
-        order = _order(codes)
+        order = _order(codes, self.codebook_size)
         ordered = tf.gather(codes, order)
         new = tf.cast(ordered[1:] != ordered[:-1], tf.int32)
         starts = tf.minimum(tf.cumsum(new, axis=1), 1)
@@ -287,15 +288,18 @@ def _log(total: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
     return tf.where(empty, tf.constant(total.dtype.min, total.dtype), logs)
 
 
-def _order(codes: tf.Tensor) -> tf.Tensor:
+def _order(codes: tf.Tensor, size: int | None) -> tf.Tensor:
     """The rows in the order of their codes, the first level first."""
-    size = tf.reduce_max(tf.concat([tf.cast(codes, tf.int64), tf.zeros_like(codes[:1], tf.int64)], axis=0), axis=0) + 1
-    key = tf.zeros_like(codes[:, 0], tf.int64)
-    for level in range(codes.shape[1]):
-        # As ranks, keys stay below B and cannot overflow with the next level's codes.
-        rank = tf.cast(segments_of(key), tf.int64) if level > 1 else key
-        key = rank * size[level] + tf.cast(codes[:, level], tf.int64)
-    return tf.argsort(key, stable=True)
+    columns = tf.unstack(codes, axis=1)
+    if size is not None and size ** len(columns) < 2**63:
+        key = tf.zeros_like(columns[0], tf.int64)
+        for column in columns:
+            key = key * size + tf.cast(column, tf.int64)
+        return tf.argsort(key)
+    order = tf.argsort(columns.pop())
+    while columns:
+        order = tf.gather(order, tf.argsort(tf.gather(columns.pop(), order), stable=True))
+    return order
 
 
 def _not_too_low(log_sigmas: tf.Tensor) -> tf.Tensor:
