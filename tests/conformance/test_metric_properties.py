@@ -51,7 +51,7 @@ def compiled(line: Line):
     return model, {"x": tf.random.normal((ROWS, labels.shape[1], 2))}, labels
 
 
-@lines("keras_file_round_trip", "metric")
+@lines("keras_file_round_trip", "metric", costly=True)
 def test_a_saved_model_keeps_its_metrics(line: Line, tmp_path):
     model, inputs, labels = compiled(line)
     name = line.make().name

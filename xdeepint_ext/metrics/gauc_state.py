@@ -118,7 +118,7 @@ class AllRows(State):
     def rows(self) -> Batch:
         """All rows of all replicas."""
         counts = tf.convert_to_tensor(self.counts)
-        used = require(counts <= self.block, self._full(), counts, tf.reduce_max(counts))
+        used = require(tf.reduce_all(counts <= self.block), self._full(), counts, tf.reduce_max(counts))
         there = tf.range(used) < counts[:, tf.newaxis]
         return Batch(
             *(

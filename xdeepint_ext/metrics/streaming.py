@@ -108,9 +108,11 @@ def require(condition: tf.Tensor, message: str, shown: tf.Tensor, value: tf.Tens
     """`value`, which no one can read before all of `condition` has been found true.
 
     Raises:
-      tf.errors.InvalidArgumentError: when it runs; the text is `message` and the first entries of `shown`. Code
-        compiled by XLA does not check.
+      tf.errors.InvalidArgumentError: when it runs; the text is `message` and the first entries of `shown`, of
+        those where the condition fails if it is no scalar. Code compiled by XLA does not check.
     """
+    if condition.shape.rank != 0:
+        shown = tf.boolean_mask(shown, tf.logical_not(condition))
     check = tf.debugging.Assert(tf.reduce_all(condition), [message, shown], summarize=8)
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(value)
