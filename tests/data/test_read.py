@@ -194,8 +194,10 @@ def test_workers_share_the_records(tmp_path, counts, workers, shuffle, options):
             found = flat(batches[start : start + dataset.steps_per_epoch])
             assert len(found) == dataset.records
             epochs[epoch] += found
-    for everything in epochs:
-        assert sorted(everything) == list(range(sum(counts)))
+    # Batches that may overtake each other also do so between epochs.
+    parts = epochs if options.get("deterministic", True) else [epochs[0] + epochs[1]]
+    for everything in parts:
+        assert sorted(everything) == sorted([*range(sum(counts))] * (2 // len(parts)))
 
 
 def test_batch_of_a_worker_is_its_replicas(folder):
