@@ -34,6 +34,9 @@ class GAUC(StreamingMetric):
     state: the exact value is certainly within result() ± error_bound(), whatever the scores and their range.
     `result` costs O(num_groups bins).
 
+    Keras asks for the result in each step of `fit` and `evaluate`, not only at their end: on a large split it is
+    cheaper to call the metric, or `metrics.gauc`, on predictions.
+
     Args:
       weight: of a group in the mean: its `rows` (DIN; with sample weights their sum), its `positives`, or `uniform`.
         The GroupCE paper does not say which; the default is our choice.
