@@ -22,7 +22,10 @@ class Lists(abc.ABC):
 
     Attributes:
       labels, logits, mask, weights: see there; 0 where padding.
+      separate: whether items of different lists never meet in `pairs`, so that only padding is to be told apart.
     """
+
+    separate: bool
 
     def __init__(self, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None) -> None:
         self.mask = mask
@@ -81,6 +84,10 @@ class Lists(abc.ABC):
         empty = total <= 0
         return tf.where(empty, lowest, tf.math.log(tf.where(empty, tf.ones_like(total), total)) + highest)
 
+    def least(self, x: tf.Tensor) -> tf.Tensor:
+        """The smallest of each list's values; the highest finite value for a list of padding."""
+        return -self._max(self.fill(-x, x.dtype.min))
+
     def pairs(
         self,
         function: Callable[..., tf.Tensor],
@@ -118,6 +125,8 @@ class Lists(abc.ABC):
 class Rows(Lists):
     """A list is a row: values of the items are (N, L), of the lists (N,)."""
 
+    separate = True
+
     def spread(self, x: tf.Tensor) -> tf.Tensor:
         return x[:, tf.newaxis]
 
@@ -148,6 +157,8 @@ class Segments(Lists):
     Args:
       segments: (B,) int32 in [0, B): the list of each item.
     """
+
+    separate = False
 
     def __init__(
         self, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, segments: tf.Tensor

@@ -63,8 +63,10 @@ def pairwise_logistic(
 def pair_losses(lists: Lists, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """RankNet of every list, and whether it has a pair."""
     values = [lists.labels, lists.logits]
-    losses = lists.sum(lists.weights * lists.pairs(_logistic, values, values))
-    number = lists.sum(lists.pairs(number_below, values[:1], values[:1]))
+    # Items of the lowest grade, often most of them, are above no other.
+    above = lists.labels > lists.spread(lists.least(lists.labels))
+    losses = lists.sum(lists.weights * lists.pairs(_logistic, values, values, above))
+    number = lists.sum(lists.pairs(number_below, values[:1], values[:1], above))
     return (tf.math.divide_no_nan(losses, number) if normalize else losses), number > 0
 
 

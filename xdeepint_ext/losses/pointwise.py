@@ -36,7 +36,7 @@ class LogLoss(RankingLoss):
 
     def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         valid = tf.logical_not(labels < 0)
-        labels, logits = (tf.where(valid, x, tf.zeros_like(x)) for x in (labels, logits))
+        logits = tf.where(valid, logits, tf.zeros_like(logits))
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), valid
 
 

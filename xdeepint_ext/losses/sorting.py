@@ -71,10 +71,13 @@ class ApproxNDCGLoss(RelaxedSortLoss):
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         def smaller(together: tf.Tensor, s: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-            above = tf.sigmoid((others - s) / self.temperature)
-            return tf.reduce_sum(tf.where(together, above, tf.zeros_like(above)), axis=-1)
+            above = tf.sigmoid(others - s)
+            return tf.reduce_sum(above if separate else tf.where(together, above, tf.zeros_like(above)), axis=-1)
 
-        ranks = 0.5 + lists.pairs(smaller, [lists.logits], [lists.logits])
+        separate = lists.separate
+        scaled = lists.logits / self.temperature
+        # Below all others by so much, padding adds exactly 0.
+        ranks = 0.5 + lists.pairs(smaller, [scaled], [lists.fill(scaled, scaled.dtype.min / 2)])
         found = lists.sum(lists.weights * _gains(lists.labels) * _discounts(ranks))
         ideal = lists.sum(_gains(lists.sorted(lists.labels)) * _discounts(lists.places()))
         return -tf.math.divide_no_nan(found, ideal), ideal > 0
@@ -133,9 +136,8 @@ class NeuralSortLoss(RelaxedSortLoss):
 
         def row(together: tf.Tensor, scale: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
             y, y_apart, s, s_apart, weights = values
-            target = _log_softmax(together, (scale * y - y_apart) / label_temperature)
-            found = _log_softmax(together, (scale * s - s_apart) / self.temperature)
-            return _cross_entropy(together, weights * tf.exp(target), found)
+            target = tf.nn.softmax(_only(together, (scale * y - y_apart) / label_temperature))
+            return _cross_entropy(weights * target, _only(together, (scale * s - s_apart) / self.temperature))
 
         number = lists.count(lists.mask)
         scale = lists.spread(number) + 1 - 2 * lists.places()
@@ -213,9 +215,8 @@ class SoftSortLoss(RelaxedSortLoss):
 
         def row(together: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
             sorted_y, sorted_s, y, s, weights = values
-            target = _log_softmax(together, near(sorted_y, y) / label_temperature)
-            found = _log_softmax(together, near(sorted_s, s) / self.temperature)
-            return _cross_entropy(together, weights * tf.exp(target), found)
+            target = tf.nn.softmax(_only(together, near(sorted_y, y) / label_temperature))
+            return _cross_entropy(weights * target, _only(together, near(sorted_s, s) / self.temperature))
 
         rows = [lists.sorted(lists.labels), lists.sorted(lists.logits)]
         losses = lists.sum(lists.pairs(row, rows, [lists.labels, lists.logits, lists.weights]))
@@ -250,12 +251,16 @@ def _distances(together: tf.Tensor, x: tf.Tensor, others: tf.Tensor) -> tf.Tenso
     return tf.reduce_sum(tf.where(together, tf.abs(x - others), tf.zeros_like(x)), axis=-1)
 
 
-def _log_softmax(together: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.log_softmax(tf.where(together, x, tf.constant(x.dtype.min, x.dtype)), axis=-1)
+def _only(together: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`x`, so low that it has no share in a softmax where two items are not together."""
+    return tf.where(together, x, tf.constant(x.dtype.min / 2, x.dtype))
 
 
-def _cross_entropy(together: tf.Tensor, target: tf.Tensor, log_found: tf.Tensor) -> tf.Tensor:
-    return -tf.reduce_sum(tf.where(together, target * log_found, tf.zeros_like(target)), axis=-1)
+def _cross_entropy(target: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`-sum_j target_j log softmax(x)_j`; `x` is finite, so that a target of 0 takes its item out."""
+    x -= tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
+    log_sum = tf.math.log(tf.reduce_sum(tf.exp(x), axis=-1))
+    return tf.reduce_sum(target, axis=-1) * log_sum - tf.reduce_sum(target * x, axis=-1)
 
 
 def _check_positive(argument: str, value: float | None) -> None:
