@@ -94,7 +94,7 @@ class RankingLoss(tf.keras.losses.Loss):
     def sides(self, y_true: Any) -> dict[str, Any]:
         """`y_true` as a dict, once it is sure that nothing is lacking."""
         side = dict(y_true) if isinstance(y_true, Mapping) else {self.target: y_true}
-        missing = [name for name in (self.target, *self.side_inputs) if name not in side]
+        missing = [name for name in dict.fromkeys((self.target, *self.side_inputs)) if name not in side]
         if missing:
             raise ValueError(f"{self.name}: y_true lacks {missing}; got {sorted(side)}")
         return side

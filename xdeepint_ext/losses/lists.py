@@ -78,10 +78,11 @@ class Lists(abc.ABC):
         """`log sum exp` over each list's items, or those that a boolean chooses; the lowest finite value for none."""
         which = self.mask if which is None else tf.logical_and(self.mask, which)
         lowest = tf.constant(x.dtype.min, x.dtype)
-        highest = tf.stop_gradient(self._max(tf.where(which, x, lowest)))
-        shifted = tf.where(which, x - self.spread(highest), tf.zeros_like(x))
-        total = self._sum(tf.where(which, tf.exp(shifted), tf.zeros_like(x)))
-        empty = total <= 0
+        chosen = tf.where(which, x, lowest)
+        highest = tf.stop_gradient(self._max(chosen))
+        empty = highest <= lowest
+        # The exponential of the lowest is 0, as is its gradient; in a list of nothing else no value matters.
+        total = self._sum(tf.exp(chosen - self.spread(highest)))
         return tf.where(empty, lowest, tf.math.log(tf.where(empty, tf.ones_like(total), total)) + highest)
 
     def least(self, x: tf.Tensor) -> tf.Tensor:
