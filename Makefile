@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DEMO_DIR ?= demo_output
 PYTEST_ARGS ?=
-LOWEST_TF = "tensorflow==2.18.*" "tf-keras==2.18.*"
+LOWEST_TF = "tensorflow==2.18.*" "tf-keras==2.18.*" "tensorflow-metadata<1.18"
 NEWEST_TF = "tensorflow==2.21.*" "tf-keras==2.21.*"
 
 # An environment belongs to one setup.py, one folder and one Python. Its READY file is written last, so that an

@@ -16,7 +16,8 @@ REQUIRED = [
     "tensorboard",
     # Never tensorflow-cpu: the packages below require the name tensorflow, and both land in one folder.
     "tensorflow>=2.18,<2.22",
-    "tensorflow-metadata",
+    # Newer releases need a protobuf that TensorFlow 2.18 and 2.19 refuse; utils/metadata.py says so.
+    "tensorflow-metadata>=1.17",
     # Newer 0.5 releases cap TensorFlow below 2.16, so pip chooses 0.5.3; it imports through utils/tf_ranking.py.
     "tensorflow-ranking>=0.5.3,<0.6",
     "tensorflow-recommenders>=0.7.7,<0.8",

@@ -144,3 +144,19 @@ def test_unknown_attribute_names_the_sub_packages():
     with pytest.raises(AttributeError, match=r"no attribute 'layer'; its sub-packages are .*layers, losses"):
         xdeepint_ext.layer  # noqa: B018
     assert {"layers", "schema", "__version__"} <= set(dir(xdeepint_ext))
+
+
+def test_a_tensorflow_metadata_too_new_for_protobuf_is_named_with_its_cure():
+    code = """
+import sys
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow_metadata.proto.v0":
+            raise type("VersionError", (Exception,), {})("gencode 6.31.1 runtime 5.29.6")
+sys.meta_path.insert(0, Refusing())
+import xdeepint_ext.schema_io
+"""
+    done = fresh_process(code)
+    assert done.returncode != 0
+    assert "ImportError: The installed tensorflow-metadata needs a newer protobuf" in done.stderr
+    assert "pip install 'tensorflow-metadata<1.18'" in done.stderr

@@ -3,10 +3,10 @@
 import hypothesis
 import pytest
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tests.test_schema import schemas
 from xdeepint_ext.schema import Feature, Schema, SchemaError
+from xdeepint_ext.utils.metadata import schema_pb2
 
 # What TensorFlow Data Validation infers from data: no tags of ours.
 FOREIGN = """

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from xdeepint_ext.schema import KINDS, ROLES, Feature, Schema, SchemaError
+from xdeepint_ext.utils.metadata import schema_pb2
 
 # A tag `xdeepint:{...}` on a column states one feature made of it: `Feature`'s arguments and `position`, its place.
 OPTIONS_TAG = "xdeepint:"

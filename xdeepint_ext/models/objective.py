@@ -59,7 +59,9 @@ class Objective:
             parts = _parts(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
             mean = getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS
             self._update_mean(task, parts)
-            value = tf.add_n([_over_global_count(part, replicas) if mean else part.weight * part.total for part in parts])
+            value = tf.add_n(
+                [_over_global_count(part, replicas) if mean else part.weight * part.total for part in parts]
+            )
             total += self.weights[task] * value
         if len(self.tasks) > 1:
             self._update_total(total, tf.shape(logits)[0], replicas)

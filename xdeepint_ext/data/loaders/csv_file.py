@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from xdeepint_ext.data.manifest import SPLITS, DataError
 from xdeepint_ext.data.raw import MAX_RECORD_BYTES, Block, TextFile, columns_of, first_line, read_blocks, split_lines
 from xdeepint_ext.data.source import Rows, Source, option
 from xdeepint_ext.data.splits import RandomSplit, row_keys
 from xdeepint_ext.schema import Schema, SchemaError
+from xdeepint_ext.utils.metadata import schema_pb2
 
 __all__ = ["CsvFile"]
 
