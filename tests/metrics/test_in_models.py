@@ -6,9 +6,11 @@ import tensorflow as tf
 
 from tests.metrics import reference
 from tests.models import examples
-from xdeepint_ext.metrics import GAUC, ExpectedCalibrationError, LogLossMetric, NormalizedCrossEntropy
+from xdeepint_ext.losses import SoftmaxCrossEntropyLoss
+from xdeepint_ext.metrics import GAUC, ExpectedCalibrationError, LogLossMetric, NDCGAtK, NormalizedCrossEntropy
 from xdeepint_ext.metrics.gauc_state import AllRows
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.schema import Feature, Schema
 
 SIZE = 64
 BINNED = {"mode": "binned", "num_groups": 8, "bins": 4000}
@@ -133,3 +135,38 @@ def test_a_schema_without_a_group_says_so():
     model.compile(metrics=[GAUC()])
     with pytest.raises(ValueError, match=r"gauc asks for the side inputs \['group_ids'\], which the features lack"):
         model.evaluate({"user": np.array([[1], [2]])}, np.array([[1.0], [0.0]]), verbose=0)
+
+
+def test_a_costly_result_waits_for_the_end_of_the_epoch(monkeypatch):
+    schema = examples.ONE_TASK
+    model = examples.randomise(RankingModel(schema, width=4))
+    model.compile(metrics=[GAUC(capacity=SIZE)])
+    data = examples.dataset(schema, SIZE, 13, weighted=True)
+    steps = []
+    watch = tf.keras.callbacks.LambdaCallback(on_batch_end=lambda step, logs: steps.append(logs["gauc"]))
+    history = model.fit(data, verbose=0, callbacks=[watch], validation_data=data).history
+    assert len(steps) == 5
+    assert np.isnan(steps).all()
+    assert np.isfinite(history["gauc"]).all()
+    assert np.isfinite(history["val_gauc"]).all()
+
+
+def test_weights_of_rows_with_list_labels():
+    """Labels (B, L) with weights (B,): a row's weight is that of its items."""
+    schema = Schema([Feature("x", "numeric", "user"), Feature("label", "numeric", "label")])
+
+    class Lists(RankingModel):
+        def head(self, x, training=None):
+            return tf.reduce_sum(x, 2) * tf.constant([[1.0, 0.5, -1.0]])
+
+    model = Lists(schema, width=2)
+    model.compile(loss=SoftmaxCrossEntropyLoss(), metrics=[NDCGAtK(2)])
+    labels, weights = np.array([[1.0, 0, 0], [0, 0, 1.0]], np.float32), np.array([3.0, 1.0], np.float32)
+    report = model.evaluate(
+        {"x": np.array([[1.0], [2.0]], np.float32)}, labels, sample_weight=weights, verbose=0, return_dict=True
+    )
+    logits = model({"x": np.array([[1.0], [2.0]], np.float32)})
+    by_row = NDCGAtK(2)
+    by_row.update_state(labels, logits, weights)
+    np.testing.assert_allclose(report["ndcg_at_2"], by_row.result(), rtol=1e-6)
+    np.testing.assert_allclose(report["loss"], SoftmaxCrossEntropyLoss()(labels, logits, weights), rtol=1e-5)

@@ -34,8 +34,8 @@ class GAUC(StreamingMetric):
     state: the exact value is certainly within result() ± error_bound(), whatever the scores and their range.
     `result` costs O(num_groups bins).
 
-    Keras asks for the result in each step of `fit` and `evaluate`, not only at their end: on a large split it is
-    cheaper to call the metric, or `metrics.gauc`, on predictions.
+    Keras asks for results in each step of `fit` and `evaluate`, not only at their end. A `RankingModel` computes this
+    one at the end alone, and shows NaN until then; another model wants `metrics.gauc` on its predictions.
 
     Args:
       weight: of a group in the mean: its `rows` (DIN; with sample weights their sum), its `positives`, or `uniform`.
@@ -71,6 +71,9 @@ class GAUC(StreamingMetric):
     """
 
     side_inputs = ("group_ids",)
+
+    costly_result = True
+    """Not to be asked for in every step; see `RankingModel.compute_metrics`."""
 
     def __init__(
         self,

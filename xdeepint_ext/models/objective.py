@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.losses import LogLoss, RankingLoss
 from xdeepint_ext.losses.base import MEAN_REDUCTIONS, Part
+from xdeepint_ext.losses.checks import weights_like
 
 
 class Objective:
@@ -187,7 +188,7 @@ def _without_missing(labels: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor | 
     """Labels with 0 for those below 0, and weights that take these out. NaN stays, so that it shows."""
     labels = tf.convert_to_tensor(labels)
     missing = labels < 0
-    weights = tf.ones_like(labels) if weights is None else tf.cast(tf.reshape(weights, tf.shape(labels)), labels.dtype)
+    weights = tf.ones_like(labels) if weights is None else weights_like(weights, labels)
     return tf.where(missing, tf.zeros_like(labels), labels), tf.where(missing, tf.zeros_like(labels), weights)
 
 

@@ -264,9 +264,18 @@ class RankingModel(tf.keras.Model):
         return tf.add_n([total, *(loss / replicas for loss in added)])
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, tf.Tensor]:
-        """Updates the metrics and returns their results."""
+        """Updates the metrics and returns their results.
+
+        Keras calls this in every step, and asks again at the end of an epoch or evaluation. A metric with a true
+        `costly_result` is left for the end: until then it is NaN.
+        """
         self.objective.update_metrics(x, y, y_pred, sample_weight)
-        return self.get_metrics_result()
+        results: dict[str, tf.Tensor] = {}
+        for metric in self.metrics:
+            later = getattr(metric, "costly_result", False)
+            result = tf.constant(float("nan")) if later else metric.result()
+            results.update(result if isinstance(result, dict) else {metric.name: result})
+        return results
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
