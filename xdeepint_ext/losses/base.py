@@ -10,14 +10,10 @@ import tensorflow as tf
 
 from xdeepint_ext.losses.checks import as_dense, group_ids_like, like, require, weights_like
 from xdeepint_ext.losses.lists import Lists, Rows, Segments, segments_of
+from xdeepint_ext.losses.masks import masked, masked_sum
 from xdeepint_ext.utils.dtypes import at_least_float32
 
 MEAN_REDUCTIONS = ("auto", "sum_over_batch_size")
-
-
-def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Sum of the values where `mask` holds; 0 when nothing is valid. What is masked out never reaches the result."""
-    return tf.reduce_sum(tf.where(mask, values, tf.zeros_like(values)))
 
 
 class Part(NamedTuple):
@@ -79,13 +75,13 @@ class RankingLoss(tf.keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The losses of the units, 0 where invalid."""
         losses, valid = self.weighted_units(y_true, y_pred, None)
-        return tf.where(valid, losses, tf.zeros_like(losses))
+        return masked(losses, valid)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
         with tf.name_scope(self.name or "loss"):
             if self.reduction == "none":
                 losses, valid = self.weighted_units(y_true, y_pred, sample_weight)
-                return tf.where(valid, losses, tf.zeros_like(losses))
+                return masked(losses, valid)
             parts = self.parts(y_true, y_pred, sample_weight)
             if self.reduction == "sum":
                 return tf.add_n([part.weight * part.total for part in parts])
@@ -145,9 +141,9 @@ class ListwiseLoss(RankingLoss, abc.ABC):
         losses, valid = self.list_losses(lists, side)
         # A comparison with NaN is false: a loss on pairs would pass over it in silence.
         scores = lists.logits if self.num_logits == 1 else tf.reduce_sum(lists.logits, axis=-1)
-        spoilt = lists.labels + scores
-        spoilt = tf.where(tf.math.is_nan(spoilt), spoilt, tf.zeros_like(spoilt))
-        poison = spoilt if valid.shape.rank == 2 else lists.sum(spoilt)
+        poison = tf.stop_gradient(lists.labels + scores)
+        poison = poison if valid.shape.rank == 2 else lists.total(poison)
+        poison = tf.where(tf.math.is_nan(poison), poison, tf.zeros_like(poison))
         return losses + poison, tf.logical_or(valid, tf.math.is_nan(poison))
 
     def get_config(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from xdeepint_ext.losses.base import ListwiseLoss, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.losses.listwise import cross_entropy
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.losses.pairwise import number_below
 from xdeepint_ext.utils.registry import register
 
@@ -248,5 +249,4 @@ def _weighted_logistic(
     together: tf.Tensor, p: tf.Tensor, z: tf.Tensor, others_p: tf.Tensor, others_z: tf.Tensor
 ) -> tf.Tensor:
     ordered = tf.logical_and(together, p > others_p)
-    terms = (p - others_p) * tf.nn.softplus(others_z - z)
-    return tf.reduce_sum(tf.where(ordered, terms, tf.zeros_like(terms)), axis=-1)
+    return tf.reduce_sum(masked((p - others_p) * tf.nn.softplus(others_z - z), ordered), axis=-1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.losses.pairs import sum_pairs
 from xdeepint_ext.utils.graph import in_xla
 
@@ -29,10 +30,9 @@ class Lists(abc.ABC):
 
     def __init__(self, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None) -> None:
         self.mask = mask
-        self.labels = self.fill(labels)
-        shown = mask if logits.shape.rank == mask.shape.rank else mask[..., tf.newaxis]
-        self.logits = tf.where(shown, logits, tf.zeros_like(logits))
-        self.weights = tf.ones_like(self.labels) if weights is None else self.fill(weights)
+        self.labels = masked(labels, mask)
+        self.logits = masked(logits, mask if logits.shape.rank == mask.shape.rank else mask[..., tf.newaxis])
+        self.weights = tf.ones_like(self.labels) if weights is None else masked(weights, mask)
 
     @abc.abstractmethod
     def spread(self, x: tf.Tensor) -> tf.Tensor:
@@ -47,8 +47,8 @@ class Lists(abc.ABC):
         """The items' values in descending order, the r-th where the list's r-th item stands; 0 where padding."""
 
     @abc.abstractmethod
-    def _sum(self, x: tf.Tensor) -> tf.Tensor:
-        """Items -> lists."""
+    def total(self, x: tf.Tensor) -> tf.Tensor:
+        """The sum over each list's items of values that are 0 where padding."""
 
     @abc.abstractmethod
     def _max(self, x: tf.Tensor) -> tf.Tensor:
@@ -68,7 +68,7 @@ class Lists(abc.ABC):
 
     def sum(self, x: tf.Tensor) -> tf.Tensor:
         """The sum over each list's items; 0 for a list of padding."""
-        return self._sum(self.fill(x))
+        return self.total(masked(x, self.mask))
 
     def count(self, which: tf.Tensor) -> tf.Tensor:
         """How many items of each list a boolean chooses."""
@@ -82,7 +82,7 @@ class Lists(abc.ABC):
         highest = tf.stop_gradient(self._max(chosen))
         empty = highest <= lowest
         # The exponential of the lowest is 0, as is its gradient; in a list of nothing else no value matters.
-        total = self._sum(tf.exp(chosen - self.spread(highest)))
+        total = self.total(tf.exp(chosen - self.spread(highest)))
         return tf.where(empty, lowest, tf.math.log(tf.where(empty, tf.ones_like(total), total)) + highest)
 
     def least(self, x: tf.Tensor) -> tf.Tensor:
@@ -139,7 +139,7 @@ class Rows(Lists):
         places = tf.maximum(tf.cumsum(tf.cast(self.mask, tf.int32), axis=1) - 1, 0)
         return self.fill(tf.gather(down, places, batch_dims=1))
 
-    def _sum(self, x: tf.Tensor) -> tf.Tensor:
+    def total(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(x, axis=1)
 
     def _max(self, x: tf.Tensor) -> tf.Tensor:
@@ -179,7 +179,7 @@ class Segments(Lists):
         by_list = tf.gather(by_value, tf.argsort(tf.gather(self._list_or_last(), by_value), stable=True))
         return self.fill(tf.gather(tf.gather(x, by_list), tf.maximum(self._starts() + self._index(), 0)))
 
-    def _sum(self, x: tf.Tensor) -> tf.Tensor:
+    def total(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.unsorted_segment_sum(x, self.segments, self._size)
 
     def _max(self, x: tf.Tensor) -> tf.Tensor:
@@ -197,7 +197,7 @@ class Segments(Lists):
 
     def _starts(self) -> tf.Tensor:
         """Where each item's list starts once the items are sorted by list."""
-        sizes = self._sum(tf.cast(self.mask, tf.int32))
+        sizes = self.total(tf.cast(self.mask, tf.int32))
         return self.spread(tf.cumsum(sizes, exclusive=True))
 
     def _index(self) -> tf.Tensor:

@@ -121,10 +121,12 @@ def softmax_cross_entropy(
 
 
 def cross_entropy(lists: Lists, target: tf.Tensor, scores: tf.Tensor, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """`sum_i w_i t_i (logsumexp(s) - s_i)` of every list, over `sum t` if wanted, and whether that is above 0."""
-    total = lists.sum(target)
-    terms = target * (lists.spread(lists.logsumexp(scores)) - scores)
-    losses = lists.sum(lists.weights * terms)
+    """`sum_i w_i t_i (logsumexp(s) - s_i)` of every list, over `sum t` if wanted, and whether that is above 0.
+
+    Targets are >= 0, and 0 where padding.
+    """
+    total = lists.total(target)
+    losses = lists.total(lists.weights * target * (lists.spread(lists.logsumexp(scores)) - scores))
     return (tf.math.divide_no_nan(losses, total) if normalize else losses), total > 0
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.losses.base import ListwiseLoss, functional
 from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
 
 
@@ -72,7 +73,7 @@ def pair_losses(lists: Lists, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _logistic(together: tf.Tensor, y: tf.Tensor, s: tf.Tensor, others_y: tf.Tensor, others_s: tf.Tensor) -> tf.Tensor:
     ordered = tf.logical_and(together, y > others_y)
-    return tf.reduce_sum(tf.where(ordered, tf.nn.softplus(others_s - s), tf.zeros_like(s)), axis=-1)
+    return tf.reduce_sum(masked(tf.nn.softplus(others_s - s), ordered), axis=-1)
 
 
 def number_below(together: tf.Tensor, y: tf.Tensor, others_y: tf.Tensor) -> tf.Tensor:
@@ -121,7 +122,7 @@ class AgainstNegativesLoss(ListwiseLoss):
             here = tf.logical_and(together, is_negative > 0)
             if ids:
                 here = tf.logical_and(here, own_id[0] != others_id[0])
-            return reduce(tf.where(here, others_s - s, tf.zeros_like(s)), here)
+            return reduce(masked(others_s - s, here), here)
 
         return lists.pairs(over_gaps, [logits, *ids], [logits, negative, *ids], lists.labels > 0, self.max_positives)
 
@@ -136,7 +137,7 @@ class AgainstNegativesLoss(ListwiseLoss):
 
 def sum_of(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A reduction of gaps: the sum of the kernel's values where they count."""
-    return lambda gap, here: tf.reduce_sum(tf.where(here, kernel(gap), tf.zeros_like(gap)), axis=-1)
+    return lambda gap, here: tf.reduce_sum(masked(kernel(gap), here), axis=-1)
 
 
 @register

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.losses.base import RankingLoss, functional
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
 
 
@@ -36,7 +37,7 @@ class LogLoss(RankingLoss):
 
     def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         valid = tf.logical_not(labels < 0)
-        logits = tf.where(valid, logits, tf.zeros_like(logits))
+        logits = masked(logits, valid)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), valid
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.losses.base import ListwiseLoss, functional
 from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
 
 MARGINS = ("label_gap", "constant")
@@ -134,7 +135,7 @@ def _hinges(lists: Lists, log_sum: Any, normalize: bool) -> tuple[tf.Tensor, tf.
 
 def _constant_margin(delta: float) -> Any:
     def log_sum(together: tf.Tensor, y: tf.Tensor, z: tf.Tensor, others_y: tf.Tensor, others_z: tf.Tensor) -> tf.Tensor:
-        total = tf.reduce_sum(tf.where(together, tf.nn.relu(others_z - z + delta), tf.zeros_like(z)), axis=-1)
+        total = tf.reduce_sum(masked(tf.nn.relu(others_z - z + delta), together), axis=-1)
         # A row that is no positive has no pair, and log 0 would spoil the gradient.
         return tf.math.log(tf.where(total > 0, total, tf.ones_like(total)))
 
@@ -145,6 +146,6 @@ def _label_gap(delta: float) -> Any:
     def log_sum(together: tf.Tensor, y: tf.Tensor, z: tf.Tensor, others_y: tf.Tensor, others_z: tf.Tensor) -> tf.Tensor:
         here = tf.logical_and(together, others_y < y)
         hinges = tf.nn.relu(others_z - z + delta * (y - others_y))
-        return tf.math.log1p(tf.reduce_sum(tf.where(here, hinges, tf.zeros_like(z)), axis=-1))
+        return tf.math.log1p(tf.reduce_sum(masked(hinges, here), axis=-1))
 
     return log_sum

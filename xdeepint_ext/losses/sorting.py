@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.losses.base import ListwiseLoss, functional
 from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
 
 
@@ -72,7 +73,7 @@ class ApproxNDCGLoss(RelaxedSortLoss):
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         def smaller(together: tf.Tensor, s: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
             above = tf.sigmoid(others - s)
-            return tf.reduce_sum(above if separate else tf.where(together, above, tf.zeros_like(above)), axis=-1)
+            return tf.reduce_sum(above if separate else masked(above, together), axis=-1)
 
         separate = lists.separate
         scaled = lists.logits / self.temperature
@@ -248,7 +249,7 @@ def _discounts(ranks: tf.Tensor) -> tf.Tensor:
 
 
 def _distances(together: tf.Tensor, x: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.where(together, tf.abs(x - others), tf.zeros_like(x)), axis=-1)
+    return tf.reduce_sum(masked(tf.abs(x - others), together), axis=-1)
 
 
 def _only(together: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
