@@ -6,6 +6,7 @@ A new public class is a new line here. `exempt` names a property (what its test 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,6 +128,12 @@ def _with_groups(batch: int) -> tuple[tf.Tensor, ...]:
     return *labels_and_logits(batch), tf.range(batch) % 3
 
 
+def _dynamic(name: str, cls: type, **options: Any) -> Line:
+    why = "its generators see the input without a gradient; tests/layers/test_dynamic_pin.py has the rest of it"
+    make = functools.partial(cls, num_layers=2, num_subspaces=2, reduction_ratio=2, orthogonal_rate=0.1, **options)
+    return Line(name, "layer", make, field_matrix, exempt={"gradient": why})
+
+
 def _twin(function: str, name: str) -> Line:
     return _function(function, f"the functional form of {name}; tests/losses/test_functional.py holds them equal")
 
@@ -146,6 +153,9 @@ TABLE = [
         lambda: layers.MultiHeadPIN([{"num_layers": 1}, {"num_layers": 2, "num_subspaces": 2}], head_width=2),
         field_matrix,
     ),
+    _dynamic("DynamicActivationPIN", layers.DynamicActivationPIN),
+    _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
+    _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
     Line(
         "FeatureEmbedding",
         "layer",
@@ -229,6 +239,9 @@ TABLE = [
     ),
     _model("RankingModel", models.RankingModel, width=4),
     _model("XDeepInt", models.XDeepInt, leads=True, width=4, num_layers=2, num_subspaces=2, dnn_units=(3,)),
+    _model(
+        "DynInt", models.DynInt, mode="generated", width=4, num_layers=2, num_subspaces=2, rank=3, orthogonal_rate=0.1
+    ),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),
     _twin("log_loss", "LogLoss"),

@@ -1,9 +1,20 @@
 """Building blocks: field embedding, polynomial interaction, heads."""
 
+from xdeepint_ext.layers.dynamic_pin import DynamicActivationPIN, DynamicGeneratedPIN, DynamicWeightedPIN
 from xdeepint_ext.layers.embedding import FeatureEmbedding
 from xdeepint_ext.layers.head import FieldLinearHead, SumHead
 from xdeepint_ext.layers.mlp import MLP
 from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 
-__all__ = ["MLP", "PIN", "FeatureEmbedding", "FieldLinearHead", "MultiHeadPIN", "SumHead"]
+__all__ = [
+    "MLP",
+    "PIN",
+    "DynamicActivationPIN",
+    "DynamicGeneratedPIN",
+    "DynamicWeightedPIN",
+    "FeatureEmbedding",
+    "FieldLinearHead",
+    "MultiHeadPIN",
+    "SumHead",
+]

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.layers.subspaces import check_field_matrix, join_subspaces, split_subspaces
 from xdeepint_ext.utils.blocks import by_blocks
+from xdeepint_ext.utils.initializers import fresh
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.variables import tag
 
@@ -89,7 +90,7 @@ class PIN(tf.keras.layers.Layer):
                 self.add_weight(
                     name=f"kernel_{index}",
                     shape=(rows, rows),
-                    initializer=_fresh(self.kernel_initializer),
+                    initializer=fresh(self.kernel_initializer),
                     regularizer=self.kernel_regularizer,
                 ),
                 "interaction",
@@ -137,12 +138,3 @@ class PIN(tf.keras.layers.Layer):
             "kernel_initializer": tf.keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
         }
-
-
-def _fresh(initializer: Any) -> Any:
-    """A copy of an initializer: one instance gives the same values at every call."""
-    return (
-        initializer.__class__.from_config(initializer.get_config())
-        if hasattr(initializer, "get_config")
-        else initializer
-    )
