@@ -13,6 +13,7 @@ from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.optimizer_options import ALGORITHMS, OPTIMIZERS, make_optimizers
 from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.run_directory import flag_lines
+from xdeepint_ext.models.dynint import MODES
 
 BUNDLED = sorted(name.removesuffix(".cfg") for name in os.listdir(FLAGFILES) if name.endswith(".cfg"))
 
@@ -69,9 +70,10 @@ def test_every_bundled_flagfile_is_found_by_name_and_makes_a_model(name):
 
 
 def test_the_papers_settings_are_bundled():
-    assert {"xdeepint_criteo", "xdeepint_avazu", "xdeepint_ipinyou", "xdeepint_adult", "xdeepint_kuairand"} <= set(
-        BUNDLED
-    )
+    papers = ["criteo", "avazu", "ipinyou"]
+    xdeepint = {f"xdeepint_{data}" for data in [*papers, "adult", "kuairand"]}
+    dynint = {f"dynint_{mode}_{data}" for mode in MODES for data in papers}
+    assert xdeepint | dynint <= set(BUNDLED)
 
 
 def test_flags_behind_a_flagfile_win():

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from xdeepint_ext.experiments.options import check_choices, option, options_of
-from xdeepint_ext.models import RankingModel, XDeepInt
+from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
 from xdeepint_ext.models.baselines import FM, LR
+from xdeepint_ext.models.dynint import MODES
 from xdeepint_ext.schema import Schema
 
 __all__ = ["MODELS", "make_options"]
@@ -52,6 +53,25 @@ class XDeepIntOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class DynIntOptions:
+    """Hyper-parameters of `DynInt`; see there."""
+
+    mode: str = option("weighted", "activation (DA), generated (DGP) or weighted (DWP) parameters", tuple(MODES))
+    width: int = option(16, "embedding width K; paper: 16")
+    num_layers: int = option(3, "interaction layers; paper: 1 to 4 by validation")
+    num_subspaces: int = option(4, "sub-spaces h, a divisor of the width; paper: 1 to 16 by validation")
+    rank: int | None = option(None, "R of generated (paper: 16 to 128) and weighted (1 to 4); default 64 and 2")
+    reduction_ratio: int = option(16, "of the generators; paper: 2 to 16")
+    orthogonal_rate: float = option(0.0, "of the penalty on the factors; paper: 0 to 0.8")
+    embedding_stddev: float | None = option(None, "deviation of the initial embeddings; default 1 / sqrt(width)")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        return DynInt(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+
+
+@dataclasses.dataclass(frozen=True)
 class FMOptions:
     """Hyper-parameters of `FM`; see there."""
 
@@ -72,7 +92,12 @@ class LROptions:
         return LR(schema)
 
 
-MODELS: dict[str, type] = {"fm": FMOptions, "lr": LROptions, "xdeepint": XDeepIntOptions}
+MODELS: dict[str, type] = {
+    "dynint": DynIntOptions,
+    "fm": FMOptions,
+    "lr": LROptions,
+    "xdeepint": XDeepIntOptions,
+}
 """Name of a model -> its options."""
 
 
