@@ -75,7 +75,8 @@ def _in_blocks(
             return values(block, [x[block] for x in mine], theirs)
 
         dtype = tensors[-1].dtype
-        result = tf.map_fn(forward, tf.range(blocks), fn_output_signature=tf.TensorSpec([None], dtype))
+        kind = tf.TensorSpec([None], dtype)
+        result = tf.map_fn(forward, tf.range(blocks), parallel_iterations=1, fn_output_signature=kind)
 
         def backward(upstream: tf.Tensor) -> list[tf.Tensor]:
             weights = cut(upstream, 0)
@@ -96,7 +97,13 @@ def _in_blocks(
 
             start = [tf.zeros_like(x) for x in theirs]
             arrays = [tf.TensorArray(x.dtype, blocks, element_shape=[None]) for x in mine]
-            _, total, kept = tf.while_loop(lambda block, *_: block < blocks, step, (tf.constant(0), start, arrays))
+            _, total, kept = tf.while_loop(
+                lambda block, *_: block < blocks,
+                step,
+                (tf.constant(0), start, arrays),
+                parallel_iterations=1,
+                maximum_iterations=blocks,
+            )
             flat = [tf.reshape(array.stack(), [-1])[: lists * items] for array in kept]
             return [*(tf.reshape(g, tf.shape(rows)) for g in flat), *total]
 
