@@ -212,13 +212,14 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
     def _segments(self, codes: tf.Tensor) -> list[tf.Tensor]:
         """For each level (B,) int32 in [0, B), equal where the codes agree up to it."""
         order = _order(codes, self.codebook_size)
-        ordered = tf.gather(codes, order)
-        new = tf.cast(ordered[1:] != ordered[:-1], tf.int32)
-        starts = tf.minimum(tf.cumsum(new, axis=1), 1)
-        numbers = tf.concat([tf.zeros_like(ordered[:1], tf.int32), tf.cumsum(starts, axis=0)], axis=0)
-        by_row = tf.scatter_nd(order[:, tf.newaxis], numbers, tf.shape(codes))
-        root = [tf.zeros_like(by_row[:, 0])] if self.include_root else []
-        return [*root, *tf.unstack(by_row, axis=1)]
+        changes = tf.zeros_like(order[1:], tf.bool)
+        segments = [tf.zeros_like(order)] if self.include_root else []
+        for level in tf.unstack(codes, axis=1):  # columns on their own: slices and sums of a narrow matrix are slow
+            ordered = tf.gather(level, order)
+            changes = tf.logical_or(changes, ordered[1:] != ordered[:-1])
+            numbers = tf.concat([tf.zeros_like(order[:1]), tf.cumsum(tf.cast(changes, tf.int32))], axis=0)
+            segments.append(tf.scatter_nd(order[:, tf.newaxis], numbers, tf.shape(order)))
+        return segments
 
     def _log_transformed(self, logits: tf.Tensor) -> tf.Tensor:
         return TRANSFORMS[LOSSES[self.loss]](logits)
