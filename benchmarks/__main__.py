@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-MODULES = ("training_speed", "profile_step", "optimizer_step")
+MODULES = ("training_speed", "profile_step", "optimizer_step", "loss_step")
 
 for module in MODULES:
     print(f"\n## {module}\n", flush=True)
