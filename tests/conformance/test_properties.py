@@ -30,7 +30,7 @@ def _keras_file_round_trip(line: Line, path):
     assert_close(loaded(inputs), model(inputs))
 
 
-@lines("keras_file_round_trip", "layer", "optimizer", "model")
+@lines("keras_file_round_trip", "layer", "optimizer", "model", costly=True)
 def test_keras_file_round_trip(line: Line, tmp_path):
     _keras_file_round_trip(line, tmp_path / "model.keras")
 
@@ -89,7 +89,7 @@ def test_loss_xla(line: Line):
     assert_close(tf.function(loss, jit_compile=True)(*line.example(BATCH)), loss(*line.example(BATCH)))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 @lines("mixed_precision", *CALLED)
 def test_mixed_precision(line: Line, policy: str):
     full, inputs = as_model(line), inputs_of(line)
@@ -235,7 +235,7 @@ def test_gradient(line: Line):
     np.testing.assert_allclose(theory[0], numeric[0], rtol=1e-6, atol=1e-8)
 
 
-@lines("determinism", "optimizer", "model")
+@lines("determinism", "optimizer", "model", costly=True)
 def test_determinism(line: Line):
     ends = []
     for _ in range(2):

@@ -142,7 +142,7 @@ def test_the_loss_balances_groups(click_model, power):
     y_pred = tf.constant(logits[:, None], tf.float32)
     np.testing.assert_allclose(loss(y_true, y_pred), losses.sum() / 5, rtol=1e-6)
     np.testing.assert_allclose(loss(y_true, y_pred, sample_weights), (sample_weights * losses).sum() / 5, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"lacks the side inputs \['group_ids'\]"):
+    with pytest.raises(ValueError, match=r"lacks \['group_ids'\]"):
         loss(labels[:, None], y_pred)
 
 

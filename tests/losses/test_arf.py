@@ -53,7 +53,7 @@ def test_ragged_lists():
     np.testing.assert_allclose(make(True)(logits, labels), make(True)(LOGITS, dense), rtol=1e-12)
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
 def test_finite_on_bad_lists(dtype: tf.DType, jit: bool):
     for normalize in (True, False):

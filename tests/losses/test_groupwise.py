@@ -116,7 +116,7 @@ def test_users_alone_in_their_groups_add_nothing():
     assert not tape.gradient(value, x).numpy().any()
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
 def test_finite_on_bad_batches(dtype: tf.DType, form: str, jit: bool):
@@ -155,7 +155,7 @@ def test_large_codes_do_not_overflow():
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["indexed", pytest.param("sorted", marks=pytest.mark.slow)])
 def test_groups_of_all_replicas_train_as_one_device(form: str, two_replicas):
     logits, labels, codes = draw(11)
 

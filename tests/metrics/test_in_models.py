@@ -62,6 +62,7 @@ def test_evaluate_gives_each_task_the_metrics_of_its_own_labels(schema):
         check(model, schema, model.evaluate(data, return_dict=True, verbose=0))
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_on_two_replicas(two_replicas):
     """What fit reports of the validation data is what evaluate finds, and both are the loops' value on all rows."""
     with two_replicas.scope():
