@@ -73,10 +73,10 @@ def test_log_q_is_subtracted_from_the_negatives(kernel: str):
     np.testing.assert_allclose(found, losses.cro(LABELS, corrected, kernel=kernel), rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [losses.bpr, *(pytest.param(x, marks=pytest.mark.slow) for x in (losses.triplet, losses.cro, losses.cro_lambda))],
-)
+XLA = [losses.bpr, *(pytest.param(x, marks=pytest.mark.slow) for x in (losses.triplet, losses.cro, losses.cro_lambda))]
+
+
+@pytest.mark.parametrize("loss", XLA)
 def test_a_fixed_number_of_positives_for_xla(loss):
     for most in (None, 2, 5):
         graph = tf.function(lambda y, s, m=most: loss(y, s, max_positives=m), jit_compile=True)
