@@ -190,7 +190,8 @@ def test_nan_is_not_hidden(line: Line):
 def test_padding_changes_nothing(line: Line):
     labels, logits = line.example(BATCH)
     axis = int(takes_lists(line))
-    more, junk = tf.split(labels, [2, -1], axis)[0], tf.split(logits, [2, -1], axis)[0] + 3.0
+    more, junk = tf.split(labels, [2, -1], axis)[0], tf.split(logits, [2, -1], axis)[0] * np.inf
+    junk = tf.where(junk > 0, junk, tf.constant(np.nan))  # what stands where nothing is may be anything
     everything = tf.concat([logits, junk], axis)
     there = tf.concat([tf.ones_like(labels, tf.bool), tf.zeros_like(more, tf.bool)], axis)
     padded = tf.concat([labels, -tf.ones_like(more)], axis)
