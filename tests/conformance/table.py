@@ -53,6 +53,11 @@ def field_matrix(batch: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(batch).normal(size=(batch, 3, 4)), tf.float32)
 
 
+def vectors(batch: int) -> tf.Tensor:
+    """(batch, 5) floats."""
+    return tf.constant(np.random.default_rng(batch).normal(size=(batch, 5)), tf.float32)
+
+
 def labels_and_logits(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Binary labels and logits, (batch, 1)."""
     random = np.random.default_rng(batch)
@@ -156,6 +161,7 @@ TABLE = [
     _dynamic("DynamicActivationPIN", layers.DynamicActivationPIN),
     _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
     _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
+    Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",
         "layer",
@@ -244,6 +250,11 @@ TABLE = [
     ),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),
+    _model("DNN", baselines.DNN, width=4, units=(5, 3)),
+    _model("WideDeep", baselines.WideDeep, width=4, units=(5,)),
+    _model("DeepFM", baselines.DeepFM, width=4, units=(5,)),
+    _model("DCN", baselines.DCN, width=4, units=(5,), num_layers=2),
+    _model("DCNV2", baselines.DCNV2, width=4, units=(5,), num_layers=2),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from xdeepint_ext.models import RankingModel, XDeepInt
-from xdeepint_ext.models.baselines import FM, LR
+from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
 from xdeepint_ext.schema import Feature, Schema
 from xdeepint_ext.utils.signatures import input_signature
 
@@ -30,6 +30,12 @@ MODELS = {
     ),
     "fm": lambda schema: FM(schema, width=WIDTH),
     "lr": LR,
+    "dynint": lambda schema: DynInt(schema, width=WIDTH, num_layers=2, num_subspaces=2, reduction_ratio=2),
+    "dnn": lambda schema: DNN(schema, width=WIDTH, units=[5, 3]),
+    "wide & deep": lambda schema: WideDeep(schema, width=WIDTH, units=[5, 3]),
+    "deepfm": lambda schema: DeepFM(schema, width=WIDTH, units=[5, 3]),
+    "dcn": lambda schema: DCN(schema, width=WIDTH, num_layers=2, units=[5, 3]),
+    "dcn-v2": lambda schema: DCNV2(schema, width=WIDTH, num_layers=2, units=[5, 3], projection_dim=3),
 }
 
 

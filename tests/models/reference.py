@@ -24,3 +24,22 @@ def xdeepint(x, kernels, head, num_subspaces=1, residual=True):
     """Logits of a field matrix; `head` = (w, b)."""
     weights, bias = head
     return layers.field_linear_head(layers.pin(x, kernels, num_subspaces, residual=residual), weights[:, 0], bias[0])
+
+
+def mlp(x, weights):
+    """relu(W x + b), layer after layer; `weights` = (kernel, bias, kernel, bias, ...)."""
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        x = np.maximum(x @ kernel + bias, 0)
+    return x
+
+
+def cross(x, layers):
+    """Cross layers of DCN, (kernel (n, 1), bias), or of DCN-V2, (W, b) or (U, V, b) in the row convention."""
+    last = x
+    for *kernels, bias in layers:
+        mapped = last
+        for kernel in kernels:
+            mapped = mapped @ kernel
+        # DCN-V2's bias is inside the product with x_0, DCN's is outside.
+        last = x * (mapped + bias) + last if kernels[-1].shape[1] > 1 else x * mapped + bias + last
+    return last

@@ -7,6 +7,9 @@ from tests.layers import reference as layers
 from tests.layers.test_embedding import parts
 from tests.models import examples, reference
 from tests.models.examples import ONE_TASK, TWO_TASKS, WIDTH
+from xdeepint_ext.layers import VectorCross
+from xdeepint_ext.models import DynInt
+from xdeepint_ext.models.baselines import DCN, DCNV2
 
 
 @pytest.fixture(params=[ONE_TASK, TWO_TASKS], ids=["one task", "two tasks"])
@@ -92,7 +95,7 @@ def test_fm(schema):
 
     def expected(task):
         column = schema.tasks.index(task)
-        return reference.total(linear[:, :, column]) + arrays(model.heads[task])[0] + pairs
+        return reference.total(linear[:, :, column]) + arrays(model.linear_heads[task])[0] + pairs
 
     check(model, schema, expected)
 
@@ -110,3 +113,66 @@ def test_lr(schema):
 def test_lr_starts_at_a_half():
     for logits in logits_of(examples.MODELS["lr"](ONE_TASK), ONE_TASK).values():
         assert not logits.any()
+
+
+def first_order(model, schema, task):
+    weights = rows_of(model.linear)[:, :, schema.tasks.index(task)]
+    return reference.total(weights) + arrays(model.linear_heads[task])[0]
+
+
+def dense(model, task, vectors):
+    kernel, bias = arrays(model.heads[task])
+    return vectors @ kernel + bias
+
+
+@pytest.mark.parametrize("name", ["dnn", "wide & deep", "deepfm"])
+def test_deep_models(name, schema):
+    model = made(name, schema)
+    x = rows_of(model.embedding)
+    hidden = reference.mlp(x.reshape(len(x), -1), arrays(model.deep))
+    others = {
+        "dnn": lambda task: 0.0,
+        "wide & deep": lambda task: first_order(model, schema, task),
+        "deepfm": lambda task: first_order(model, schema, task) + reference.pairwise(x),
+    }[name]
+    check(model, schema, lambda task: dense(model, task, hidden) + others(task))
+
+
+@pytest.mark.parametrize("structure", ["parallel", "stacked"])
+@pytest.mark.parametrize("version", ["vectors", "full matrices", "low-rank matrices"])
+def test_cross_networks(version, structure, schema):
+    options = {"width": WIDTH, "num_layers": 2, "units": [5, 3], "structure": structure}
+    if version == "vectors":
+        model = examples.randomise(DCN(schema, **options))
+        crosses = [
+            [np.float64(k), np.float64(b)] for k, b in zip(model.crosses.kernels, model.crosses.biases, strict=True)
+        ]
+    else:
+        rank = 3 if version == "low-rank matrices" else None
+        model = examples.randomise(DCNV2(schema, projection_dim=rank, **options))
+        crosses = [arrays(layer) for layer in model.crosses]
+    x = rows_of(model.embedding)
+    flat = x.reshape(len(x), -1)
+    crossed = reference.cross(flat, crosses)
+    vectors = (
+        reference.mlp(crossed, arrays(model.deep))
+        if structure == "stacked"
+        else np.concatenate([crossed, reference.mlp(flat, arrays(model.deep))], axis=1)
+    )
+    check(model, schema, lambda task: dense(model, task, vectors))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DCN(ONE_TASK, num_layers=0), "DCN: num_layers must be >= 1, got 0"),
+        (lambda: DCNV2(ONE_TASK, structure="serial"), "DCNV2: structure must be one of .*, got 'serial'"),
+        (lambda: DynInt(ONE_TASK, mode="static"), "DynInt: mode must be one of .*, got 'static'"),
+        (lambda: DynInt(ONE_TASK, width=6), "num_subspaces must divide the embedding width 6, got 4"),
+        (lambda: VectorCross(-1), "VectorCross: num_layers must be >= 0, got -1"),
+        (lambda: VectorCross(1)(np.zeros((2, 3, 4))), r"VectorCross: inputs must have shape \(batch, n\)"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,5 +1,6 @@
 """Building blocks: field embedding, polynomial interaction, heads."""
 
+from xdeepint_ext.layers.cross import VectorCross
 from xdeepint_ext.layers.dynamic_pin import DynamicActivationPIN, DynamicGeneratedPIN, DynamicWeightedPIN
 from xdeepint_ext.layers.embedding import FeatureEmbedding
 from xdeepint_ext.layers.head import FieldLinearHead, SumHead
@@ -17,4 +18,5 @@ __all__ = [
     "FieldLinearHead",
     "MultiHeadPIN",
     "SumHead",
+    "VectorCross",
 ]
