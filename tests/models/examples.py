@@ -1,6 +1,7 @@
 """A small schema of every kind of feature, batches of it, and models as one line each."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
@@ -37,6 +38,13 @@ MODELS = {
     "dcn": lambda schema: DCN(schema, width=WIDTH, num_layers=2, units=[5, 3]),
     "dcn-v2": lambda schema: DCNV2(schema, width=WIDTH, num_layers=2, units=[5, 3], projection_dim=3),
 }
+
+
+EVERY_MODEL = [
+    pytest.param(name, marks=() if name in ("linear", "xdeepint", "multi-head", "fm", "dynint") else pytest.mark.slow)
+    for name in MODELS
+]
+"""Names to parametrise costly tests with: one of each family in the default run."""
 
 
 def batch(schema=ONE_TASK, size=8, seed=0):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models import examples
-from tests.models.examples import MODELS, ONE_TASK, TWO_TASKS, WIDTH
+from tests.models.examples import EVERY_MODEL, MODELS, ONE_TASK, TWO_TASKS, WIDTH
 from xdeepint_ext.models import XDeepInt
 from xdeepint_ext.optimizers import GroupFtrl, LazyAdagrad, LazyAdam, paper_optimizers
 
@@ -90,7 +90,7 @@ def test_compile_options_come_back(tmp_path):
     assert reports[0] == reports[1]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY_MODEL)
 def test_models_come_back_without_being_compiled(name, tmp_path):
     model = examples.randomise(MODELS[name](TWO_TASKS))
     features, _, _ = examples.batch(TWO_TASKS)

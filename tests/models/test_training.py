@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models import examples
-from tests.models.examples import MODELS, ONE_TASK, TWO_TASKS
+from tests.models.examples import EVERY_MODEL, MODELS, ONE_TASK, TWO_TASKS
 from xdeepint_ext.losses import LogLoss
 from xdeepint_ext.models import XDeepInt
 from xdeepint_ext.optimizers import GroupFtrl, LazyAdagrad, LazyAdam, OptimizerGroups, paper_optimizers
@@ -56,7 +56,7 @@ def test_each_group_has_its_own_optimizer():
     assert moved == {"pin", "head_click"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY_MODEL)
 def test_every_model_learns(name):
     model = MODELS[name](TWO_TASKS)
     _, history = fitted(
