@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
-from xdeepint_ext.models.baselines import FM, LR
+from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
+from xdeepint_ext.models.baselines.dcn import STRUCTURES
+from xdeepint_ext.models.baselines.parts import DeepModel
 from xdeepint_ext.models.dynint import MODES
 from xdeepint_ext.schema import Schema
 
@@ -84,6 +86,61 @@ class FMOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class DeepOptions:
+    """Hyper-parameters that the deep baselines share; see `DeepModel`."""
+
+    model: ClassVar[type[DeepModel]]
+
+    width: int = option(16, "embedding width K; paper: 16")
+    units: tuple[int, ...] = option((400, 400, 400), "widths of the deep part; paper: 1 to 4 of 128 to 1024")
+    dropout: float = option(0.0, "of the deep part")
+    kernel_l2: float = option(0.0, "L2 penalty of the deep part's kernels; paper: 1e-4 to 1e-3")
+    embedding_stddev: float | None = option(None, "deviation of the initial embeddings; default 1 / sqrt(width)")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        return self.model(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+
+
+class DNNOptions(DeepOptions):
+    """Hyper-parameters of `DNN`; see there."""
+
+    model = DNN
+
+
+class WideDeepOptions(DeepOptions):
+    """Hyper-parameters of `WideDeep`; see there."""
+
+    model = WideDeep
+
+
+class DeepFMOptions(DeepOptions):
+    """Hyper-parameters of `DeepFM`; see there."""
+
+    model = DeepFM
+
+
+@dataclasses.dataclass(frozen=True)
+class DCNOptions(DeepOptions):
+    """Hyper-parameters of `DCN`; see there."""
+
+    model = DCN
+
+    num_layers: int = option(3, "cross layers; paper: 1 to 4")
+    structure: str = option("parallel", "cross layers beside the deep part, or before it", STRUCTURES)
+
+
+@dataclasses.dataclass(frozen=True)
+class DCNV2Options(DCNOptions):
+    """Hyper-parameters of `DCNV2`; see there."""
+
+    model = DCNV2
+
+    projection_dim: int | None = option(None, "rank of the cross layers' matrices; default full")
+
+
+@dataclasses.dataclass(frozen=True)
 class LROptions:
     """`LR` has no hyper-parameters."""
 
@@ -93,9 +150,14 @@ class LROptions:
 
 
 MODELS: dict[str, type] = {
+    "dcn": DCNOptions,
+    "dcnv2": DCNV2Options,
+    "deepfm": DeepFMOptions,
+    "dnn": DNNOptions,
     "dynint": DynIntOptions,
     "fm": FMOptions,
     "lr": LROptions,
+    "widedeep": WideDeepOptions,
     "xdeepint": XDeepIntOptions,
 }
 """Name of a model -> its options."""
