@@ -90,7 +90,7 @@ def test_loss_xla(line: Line):
 
 
 @pytest.mark.parametrize("policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
-@lines("mixed_precision", *CALLED)
+@lines("mixed_precision", *CALLED, costly=True)
 def test_mixed_precision(line: Line, policy: str):
     full, inputs = as_model(line), inputs_of(line)
     expected = full(inputs)

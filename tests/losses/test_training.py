@@ -158,7 +158,7 @@ def test_side_inputs_reach_the_loss_in_a_ranking_model(name: str):
     assert np.abs(model(x) - before).max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["batch", "combined"])
+@pytest.mark.parametrize("name", [pytest.param("batch", marks=pytest.mark.slow), "combined"])
 def test_a_model_file_keeps_the_loss(name: str, tmp_path):
     x, y = features_and_labels()
     model = RankingModel(SCHEMA, width=4)
