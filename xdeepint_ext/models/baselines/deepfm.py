@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import tensorflow as tf
-
-from xdeepint_ext.models.baselines.parts import DeepModel, FirstOrderModel, pairwise_products
+from xdeepint_ext.models.baselines.fm import FM
+from xdeepint_ext.models.baselines.wide_deep import WideDeep
 from xdeepint_ext.utils.registry import register
 
 
 @register
-class DeepFM(DeepModel, FirstOrderModel):
+class DeepFM(WideDeep, FM):
     """`logit = sum_f w[id_f] + sum_{f<g} <v_f, v_g> + w . MLP([v_1 .. v_F]) + b`, on one set of embeddings.
+
+    Wide & Deep whose wide part is a factorisation machine.
 
     Args:
       schema: a `Schema`.
@@ -20,6 +19,7 @@ class DeepFM(DeepModel, FirstOrderModel):
         three layers of 400, dropout 0.5.
 
     Example:
+      >>> import tensorflow as tf
       >>> from xdeepint_ext.schema import Feature, Schema
       >>> model = DeepFM(Schema([Feature("user", num_values=9), Feature("item", num_values=9)]), units=[8])
       >>> model({"user": tf.constant([[1], [2]]), "item": tf.constant([[3], [3]])}).shape
@@ -27,13 +27,3 @@ class DeepFM(DeepModel, FirstOrderModel):
 
     Source: Guo et al., DeepFM (arXiv 1703.04247), equations 1 to 4.
     """
-
-    def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.deep(x, training=training)
-
-    def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
-        matrix, linear = self.split_first_order(x)
-        hidden = self.vector(matrix, training=training)
-        pairs = pairwise_products(matrix)
-        logits = {task: linear[task] + tf.cast(pairs, linear[task].dtype) for task in self.tasks}
-        return self.by_task({task: logits[task] + self.heads[task](hidden) for task in self.tasks})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from xdeepint_ext.models.baselines.parts import DeepModel
 from xdeepint_ext.utils.registry import register
 
@@ -16,6 +14,7 @@ class DNN(DeepModel):
       schema, width, units, activation, dropout, kernel_l2, embedding_initializer, name: see `DeepModel`.
 
     Example:
+      >>> import tensorflow as tf
       >>> from xdeepint_ext.schema import Feature, Schema
       >>> model = DNN(Schema([Feature("user", num_values=9), Feature("item", num_values=9)]), units=[8])
       >>> model({"user": tf.constant([[1], [2]]), "item": tf.constant([[3], [3]])}).shape
@@ -23,6 +22,3 @@ class DNN(DeepModel):
 
     Source: Covington, Adams and Sargin (RecSys 2016), section 4, as the papers here use it.
     """
-
-    def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.deep(x, training=training)

@@ -47,8 +47,12 @@ class FM(FirstOrderModel):
         """None but those of the first-order part."""
         return {}
 
-    def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
-        """Linear part plus pairwise part."""
-        factors, linear = self.split_first_order(x)
+    def split_wide(self, x: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """(factors, task -> linear part plus pairwise part)."""
+        factors, linear = super().split_wide(x)
         pairs = pairwise_products(factors)
-        return self.by_task({task: value + tf.cast(pairs, value.dtype) for task, value in linear.items()})
+        return factors, {task: value + tf.cast(pairs, value.dtype) for task, value in linear.items()}
+
+    def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
+        """The wide part is all."""
+        return self.by_task(self.split_wide(x)[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,13 +30,13 @@ class FirstOrderModel(RankingModel):
         """(B, F, K + tasks): the embeddings, then each task's first-order weight."""
         return tf.concat([self.embedding(features), self.linear(features)], axis=2)
 
-    def split_first_order(self, x: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def split_wide(self, x: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """(field matrix, task -> `sum_f w[id_f] + b`)."""
         matrix, *columns = tf.split(x, [self.width, *[1] * len(self.tasks)], axis=2)
         return matrix, {task: self.linear_heads[task](column) for task, column in zip(self.tasks, columns, strict=True)}
 
 
-class DeepModel(RankingModel, abc.ABC):
+class DeepModel(RankingModel):
     """Base of the models whose logit is `w . h + b` for a vector h of the field matrix.
 
     Args:
@@ -83,9 +82,9 @@ class DeepModel(RankingModel, abc.ABC):
         """One dense unit for each task."""
         return {task: tf.keras.layers.Dense(1, **full_precision({"name": f"head_{task}"})) for task in self.tasks}
 
-    @abc.abstractmethod
     def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """(B, F, K) -> h, (B, n)."""
+        """(B, F, K) -> h, (B, n). By default the deep part alone."""
+        return self.deep(x, training=training)
 
     def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
         hidden = self.vector(x, training=training)

@@ -29,10 +29,7 @@ class WideDeep(DeepModel, FirstOrderModel):
     Source: Cheng et al., Wide & Deep Learning (arXiv 1606.07792), equation 3.
     """
 
-    def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.deep(x, training=training)
-
     def head(self, x: tf.Tensor, training: bool | None = None) -> Any:
-        matrix, wide = self.split_first_order(x)
+        matrix, wide = self.split_wide(x)
         hidden = self.vector(matrix, training=training)
         return self.by_task({task: wide[task] + self.heads[task](hidden) for task in self.tasks})
