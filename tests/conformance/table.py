@@ -161,6 +161,7 @@ TABLE = [
     _dynamic("DynamicActivationPIN", layers.DynamicActivationPIN),
     _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
     _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
+    Line("CIN", "layer", lambda: layers.CIN([4, 3], split_half=True, activation="tanh"), field_matrix),
     Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",

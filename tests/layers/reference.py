@@ -134,3 +134,28 @@ def _rows(feature, features, b, tables, width, numeric, projections):
     else:
         rows = pool(table, ids, weights, feature.combiner)[np.newaxis]
     return rows if table.shape[1] == width else project(rows, projections[table.shape[1]])
+
+
+def compressed_interaction(x_l, x_0, kernel):
+    """X_{l+1}[o, k] = sum_ij W[o, i, j] X_l[i, k] X_0[j, k] of one example: equation 6 of the xDeepFM paper."""
+    out = np.zeros((len(kernel), x_0.shape[1]))
+    for o in range(len(kernel)):
+        for k in range(x_0.shape[1]):
+            for i in range(len(x_l)):
+                out[o, k] += sum(kernel[o, i, j] * x_l[i, k] * x_0[j, k] for j in range(len(x_0)))
+    return out
+
+
+def cin(x, kernels, split_half=False, activation=linear):
+    """The row sums of all layers, (B, sum of rows): equations 6 to 8; the halves as in the authors' code."""
+    return np.array([_cin_of_one(example, kernels, split_half, activation) for example in x])
+
+
+def _cin_of_one(x, kernels, split_half, activation):
+    last, sums = x, []
+    for number, kernel in enumerate(kernels, start=1):
+        mapped = np.vectorize(activation)(compressed_interaction(last, x, kernel))
+        half = len(mapped) // 2 if split_half and number < len(kernels) else 0
+        last = mapped[:half] if half else mapped
+        sums += [sum(row) for row in mapped[half:]]
+    return np.array(sums)

@@ -1,5 +1,6 @@
-"""Building blocks: field embedding, polynomial interaction, heads."""
+"""Building blocks: field embedding, interactions, heads."""
 
+from xdeepint_ext.layers.cin import CIN
 from xdeepint_ext.layers.cross import VectorCross
 from xdeepint_ext.layers.dynamic_pin import DynamicActivationPIN, DynamicGeneratedPIN, DynamicWeightedPIN
 from xdeepint_ext.layers.embedding import FeatureEmbedding
@@ -9,6 +10,7 @@ from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 
 __all__ = [
+    "CIN",
     "MLP",
     "PIN",
     "DynamicActivationPIN",

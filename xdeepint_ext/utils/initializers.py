@@ -1,8 +1,12 @@
-"""Initializers for several weights."""
+"""Initializers for several weights, and for weights of more than two axes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 
 def fresh(initializer: Any) -> Any:
@@ -12,3 +16,27 @@ def fresh(initializer: Any) -> Any:
         if hasattr(initializer, "get_config")
         else initializer
     )
+
+
+def as_dense(initializer: Any) -> Callable[..., tf.Tensor]:
+    """Initializer of a kernel (outputs, ...), drawn as the dense kernel (inputs, outputs) that it stands for.
+
+    Keras takes the first of three axes for a convolution's place and finds other fans.
+    """
+
+    def draw(shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        outputs, *inputs = shape
+        dense = fresh(initializer)((math.prod(inputs), outputs), dtype, **kwargs)
+        return tf.reshape(tf.transpose(dense), shape)
+
+    return draw
+
+
+def stacked(initializer: Any) -> Callable[..., tf.Tensor]:
+    """Initializer of kernels that are stacked along the first axis, each drawn on its own."""
+
+    def draw(shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        number, *kernel = shape
+        return tf.stack([fresh(initializer)(kernel, dtype, **kwargs) for _ in range(number)])
+
+    return draw
