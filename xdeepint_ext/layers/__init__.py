@@ -3,9 +3,19 @@
 from xdeepint_ext.layers.cin import CIN
 from xdeepint_ext.layers.cross import VectorCross
 from xdeepint_ext.layers.dynamic_pin import DynamicActivationPIN, DynamicGeneratedPIN, DynamicWeightedPIN
+from xdeepint_ext.layers.early_exit import EarlyExit
 from xdeepint_ext.layers.embedding import FeatureEmbedding
+from xdeepint_ext.layers.experts import CrossExpert, GatedDenseExpert, PINExpert
+from xdeepint_ext.layers.field_experts import (
+    CINExpert,
+    ConvExpert,
+    InteractionMachineExpert,
+    SelfAttentionExpert,
+)
+from xdeepint_ext.layers.gating import TopKGate
 from xdeepint_ext.layers.head import FieldLinearHead, SumHead
 from xdeepint_ext.layers.mlp import MLP
+from xdeepint_ext.layers.moe import SparseMoE
 from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 
@@ -13,12 +23,22 @@ __all__ = [
     "CIN",
     "MLP",
     "PIN",
+    "CINExpert",
+    "ConvExpert",
+    "CrossExpert",
     "DynamicActivationPIN",
     "DynamicGeneratedPIN",
     "DynamicWeightedPIN",
+    "EarlyExit",
     "FeatureEmbedding",
     "FieldLinearHead",
+    "GatedDenseExpert",
+    "InteractionMachineExpert",
     "MultiHeadPIN",
+    "PINExpert",
+    "SelfAttentionExpert",
+    "SparseMoE",
     "SumHead",
+    "TopKGate",
     "VectorCross",
 ]

@@ -12,6 +12,7 @@ from xdeepint_ext.layers import FeatureEmbedding, FieldLinearHead
 from xdeepint_ext.models.objective import Objective
 from xdeepint_ext.optimizers import LazyAdam, OptimizerGroups
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.added_losses import with_added_losses
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.signatures import input_signature
 
@@ -124,8 +125,10 @@ class RankingModel(tf.keras.Model):
         if not self.jit_trunk:
             return self.trunk(x, training=training)
         if self._jitted_trunk is None:
-            self._jitted_trunk = tf.function(self.trunk, jit_compile=True)
-        return self._jitted_trunk(x, training=training)
+            self._jitted_trunk = tf.function(with_added_losses(self, self.trunk), jit_compile=True)
+        logits, added = self._jitted_trunk(x, training=training)
+        self.add_loss(added)
+        return logits
 
     # -- weights on first need ------------------------------------------------------------------------------------
 

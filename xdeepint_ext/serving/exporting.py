@@ -18,7 +18,7 @@ from xdeepint_ext.serving import warmup as warmup_
 from xdeepint_ext.serving.endpoints import Endpoints, columns_of_signature, parsing_of_columns, parsing_of_schema
 from xdeepint_ext.serving.pruning import Pruned
 from xdeepint_ext.serving.pruning import prune as prune_
-from xdeepint_ext.serving.servable import check_servable, without_xla
+from xdeepint_ext.serving.servable import check_servable, as_served
 from xdeepint_ext.serving.version_folder import written_beside
 
 
@@ -144,7 +144,7 @@ def _columns(
 
 def _write_model(endpoints: Endpoints, folder: str) -> None:
     archive = tf.keras.export.ExportArchive()
-    with without_xla(endpoints.model), _silent():  # saving traces once more
+    with as_served(endpoints.model), _silent():  # saving traces once more
         for name, function in endpoints.functions().items():
             archive.add_endpoint(name, function)
         for part in (endpoints.model, endpoints.preprocessor):

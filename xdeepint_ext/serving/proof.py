@@ -11,7 +11,7 @@ import tensorflow as tf
 from xdeepint_ext.data.parsing import DTYPES, MISSING, raw_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Feature, Schema
-from xdeepint_ext.serving.servable import without_xla
+from xdeepint_ext.serving.servable import as_served
 from xdeepint_ext.serving.tables import embeddings, values, vocabulary_lines
 
 MOST_IDS = 16_384
@@ -72,7 +72,7 @@ def check_scores(model: Any, smaller: Any, new_ids: NewIds) -> None:
       PruningError: they do not; gives the largest difference.
     """
     worst = 0.0
-    with without_xla(model), without_xla(smaller):
+    with as_served(model), as_served(smaller):
         for features in _walk(model.schema):
             renumbered = dict(features)
             for feature in model.schema.inputs:

@@ -9,6 +9,8 @@ from typing import Any
 
 from tensorflow.core.protobuf import saved_model_pb2
 
+from xdeepint_ext.utils.recording import recording_off
+
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _XLA_ATTRIBUTE = "_XlaMustCompile"
 
@@ -28,11 +30,12 @@ def check_servable(saved_model_dir: str) -> None:
 
 
 @contextlib.contextmanager
-def without_xla(model: Any) -> Iterator[None]:
-    """A `RankingModel` whose trunk is not compiled while the block runs."""
+def as_served(model: Any) -> Iterator[None]:
+    """A `RankingModel` whose trunk is not compiled, and whose layers' metrics stay as they are, inside the block."""
     jit_trunk, model.jit_trunk = model.jit_trunk, False
     try:
-        yield
+        with recording_off():
+            yield
     finally:
         model.jit_trunk = jit_trunk
 

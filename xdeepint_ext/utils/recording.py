@@ -1,0 +1,24 @@
+"""Whether layers update metrics of their own: a served model must not."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+_RECORDING = contextvars.ContextVar("xdeepint_ext_recording", default=True)
+
+
+def is_recording() -> bool:
+    """Whether a layer that is being called or traced updates its metrics."""
+    return _RECORDING.get()
+
+
+@contextlib.contextmanager
+def recording_off() -> Iterator[None]:
+    """Layers that are called or traced inside the block leave their metrics alone."""
+    token = _RECORDING.set(False)
+    try:
+        yield
+    finally:
+        _RECORDING.reset(token)
