@@ -100,3 +100,31 @@ def test_reduction_none_gives_the_lists():
     np.testing.assert_allclose(total, np.log(1 + np.exp(0.5)), rtol=1e-12)
     mean = losses.SoftmaxCrossEntropyLoss()(labels, logits)
     np.testing.assert_allclose(mean, np.log(1 + np.exp(0.5)) / 2, rtol=1e-12)  # two lists have a positive
+
+
+ITEM_LOSSES = [
+    losses.BPRLoss,
+    losses.TripletLoss,
+    losses.CROLoss,
+    losses.CROLambdaLoss,
+    losses.JRCLoss,
+    losses.WeightedLogLossDistillation,
+]
+
+
+@pytest.mark.parametrize("spoilt", [0, 1], ids=["positive", "negative"])
+@pytest.mark.parametrize("cls", ITEM_LOSSES, ids=lambda cls: cls.__name__)
+def test_nan_stays_in_its_group_and_at_its_items(cls: type, spoilt: int):
+    """Items of three lists, shuffled into a batch of groups, have the losses that they have in rows, NaN ones too."""
+    random = np.random.default_rng(0)
+    labels = np.tile([1.0, 0.0, 0.0], (3, 1))
+    logits = random.normal(size=(3, 3, cls.num_logits)).squeeze(-1 if cls.num_logits == 1 else ())
+    logits[2, spoilt] = np.nan
+    rows = cls(in_batch=False, reduction="none")({cls.target: labels}, logits).numpy()
+    order = random.permutation(9)
+    y_true = {cls.target: labels.ravel()[order], "group_ids": np.repeat([7, 3, 5], 3)[order]}
+    flat = logits.reshape(9, *logits.shape[2:])[order]
+    found = cls(grouped=True, reduction="none")(y_true, flat).numpy()
+    np.testing.assert_allclose(found, rows.ravel()[order], rtol=1e-9)
+    assert np.isnan(rows[2, spoilt])
+    assert not np.isnan(rows[:2]).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xdeepint_ext.losses import RankingLoss
+from xdeepint_ext.losses import ListwiseLoss, RankingLoss
 from xdeepint_ext.losses.base import masked_sum
 
 
@@ -16,6 +16,33 @@ class GroupShare(RankingLoss):
     def units(self, labels, logits, side):
         same = tf.cast(side["group_ids"][:, tf.newaxis] == side["group_ids"], logits.dtype)
         return (logits - tf.reduce_mean(same, axis=1)) ** 2, labels >= 0
+
+
+class _MeanSquareLoss(ListwiseLoss):
+    """The mean square of a list's logits."""
+
+    def list_losses(self, lists, side):
+        return lists.sum(lists.logits**2) / lists.count(lists.mask), lists.count(lists.mask) > 0
+
+
+class _SquareLoss(ListwiseLoss):
+    """The square of each logit, which forgets to say so."""
+
+    def list_losses(self, lists, side):
+        return lists.logits**2, lists.mask
+
+
+def test_the_name_is_the_class():
+    assert GroupShare().name == "group_share"
+    assert _MeanSquareLoss().name == "mean_square"  # a scope's name, which may not start with _
+    found = tf.function(_MeanSquareLoss())(tf.constant([[1.0, 0.0, -1.0]]), tf.constant([[3.0, 1.0, 9.0]]))
+    np.testing.assert_allclose(found, (3**2 + 1**2) / 2, rtol=1e-6)
+    assert _MeanSquareLoss(name="mine").name == "mine"
+
+
+def test_units_must_be_what_the_class_says():
+    with pytest.raises(ValueError, match=r"square: units_are is 'lists', but list_losses gave shape \(2, 2\)"):
+        _SquareLoss()(tf.constant([[1.0, 0.0]] * 2), tf.zeros((2, 2)))
 
 
 def test_side_inputs_come_with_the_labels():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ class RankingLoss(tf.keras.losses.Loss):
 
     Args:
       reduction: a `tf.keras.losses.Reduction`; "none" returns the units' losses, 0 where invalid.
-      name: of the loss.
+      name: of the loss; by default the class's in snake case, without `Loss`.
 
     Subclasses override:
       side_inputs: names of the side inputs that the loss needs, which `RankingModel` takes from the features.
@@ -52,7 +53,7 @@ class RankingLoss(tf.keras.losses.Loss):
     """The key of `y_true` that stands for it where it is no dict."""
 
     def __init__(self, reduction: str = "auto", name: str | None = None) -> None:
-        super().__init__(reduction=reduction, name=name)
+        super().__init__(reduction=reduction, name=name or _snake_case(type(self).__name__.removesuffix("Loss")))
 
     def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss of every example and whether it is valid."""
@@ -118,15 +119,15 @@ class ListwiseLoss(RankingLoss, abc.ABC):
       list_losses: `Lists` and side inputs -> (losses, valid), of the lists or of the items.
       num_logits: how many logits an item has; 2 adds an axis to y_pred.
       labels_are: "binary" where other labels are an error.
+      units_are: "items" where `list_losses` gives a loss for each of them, and the mean is over items.
     """
 
     num_logits = 1
     labels_are = "grades"
+    units_are = "lists"
 
-    def __init__(
-        self, in_batch: bool = False, grouped: bool = False, reduction: str = "auto", name: str | None = None
-    ) -> None:
-        super().__init__(reduction=reduction, name=name)
+    def __init__(self, in_batch: bool = False, grouped: bool = False, **options: Any) -> None:
+        super().__init__(**options)
         self.in_batch = in_batch or grouped
         self.grouped = grouped
         if grouped:
@@ -139,10 +140,13 @@ class ListwiseLoss(RankingLoss, abc.ABC):
     def weighted_units(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
         lists, side = self._lists(self.sides(y_true), y_pred, sample_weight)
         losses, valid = self.list_losses(lists, side)
+        of_items = self.units_are == "items"
+        if losses.shape.rank not in (lists.mask.shape.rank if of_items else 1, None):
+            raise ValueError(f"{self.name}: units_are is {self.units_are!r}, but list_losses gave shape {losses.shape}")
         # A comparison with NaN is false: a loss on pairs would pass over it in silence.
         scores = lists.logits if self.num_logits == 1 else tf.reduce_sum(lists.logits, axis=-1)
         poison = tf.stop_gradient(lists.labels + scores)
-        poison = poison if valid.shape.rank == 2 else lists.total(poison)
+        poison = poison if of_items else lists.total(poison)
         poison = tf.where(tf.math.is_nan(poison), poison, tf.zeros_like(poison))
         return losses + poison, tf.logical_or(valid, tf.math.is_nan(poison))
 
@@ -197,6 +201,26 @@ class ListwiseLoss(RankingLoss, abc.ABC):
         return logits
 
 
+class Normalized(ListwiseLoss):
+    """A part of losses that divide a list's (or an item's) sum by how many terms it has.
+
+    Args:
+      normalize: whether they do.
+      *args, **options: of the other bases.
+    """
+
+    def __init__(self, normalize: bool = True, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.normalize = normalize
+
+    def normalized(self, losses: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """The losses over the number, or as they are."""
+        return tf.math.divide_no_nan(losses, number) if self.normalize else losses
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "normalize": self.normalize}
+
+
 def functional(
     loss: type[RankingLoss], y_true: Any, y_pred: Any, sample_weight: Any, options: Mapping[str, Any], **side: Any
 ) -> tf.Tensor:
@@ -210,6 +234,10 @@ def functional(
     made = loss(**options)
     target = dict(y_true) if isinstance(y_true, Mapping) else {made.target: y_true}
     return made({**target, **given}, y_pred, sample_weight)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip("_")).lower()
 
 
 def _is_integer(x: Any) -> bool:

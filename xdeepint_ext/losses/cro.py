@@ -76,19 +76,15 @@ class RankLoss(AgainstNegativesLoss):
 
     def __init__(
         self,
-        kernel: str,
-        weighting: float | TargetN | Callable[[tf.Tensor], tf.Tensor],
-        num_items: int | None,
-        scale: float,
-        margin: float,
-        estimator: str,
-        max_positives: int | None,
-        in_batch: bool,
-        grouped: bool,
-        reduction: str,
-        name: str,
+        kernel: str = "softplus",
+        weighting: float | TargetN | Callable[[tf.Tensor], tf.Tensor] = 1.0,
+        num_items: int | None = None,
+        scale: float = 1.0,
+        margin: float = 5.0,
+        estimator: str = "repo",
+        **options: Any,
     ) -> None:
-        super().__init__(max_positives, in_batch, grouped, reduction, name)
+        super().__init__(**options)
         _check_kernel("kernel", kernel, KERNELS)
         if estimator not in ESTIMATORS:
             raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
@@ -222,24 +218,6 @@ class CROLoss(RankLoss):
     Source: CROLoss (arXiv 2208.02971), equations 12-16 and 24, and the authors' code.
     """
 
-    def __init__(
-        self,
-        kernel: str = "softplus",
-        weighting: float | TargetN | Callable[[tf.Tensor], tf.Tensor] = 1.0,
-        num_items: int | None = None,
-        scale: float = 1.0,
-        margin: float = 5.0,
-        estimator: str = "repo",
-        max_positives: int | None = None,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "cro",
-    ) -> None:
-        super().__init__(
-            kernel, weighting, num_items, scale, margin, estimator, max_positives, in_batch, grouped, reduction, name
-        )
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         number, valid = self.positives(lists)
         return lists.weights * self.cost(self.log_ranks(lists, self.kernel, side), number), valid
@@ -297,19 +275,14 @@ class CROLambdaLoss(RankLoss):
         scale: float = 1.0,
         margin: float = 5.0,
         repo_scale: bool = False,
-        estimator: str = "repo",
-        max_positives: int | None = None,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "cro_lambda",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            kernel, weighting, num_items, scale, margin, estimator, max_positives, in_batch, grouped, reduction, name
-        )
+        super().__init__(kernel, weighting, num_items, scale, margin, **options)
         _check_kernel("weight_kernel", weight_kernel, WEIGHT_KERNELS)
-        if repo_scale and (callable(weighting) or estimator != "repo"):
-            raise ValueError(f"repo_scale needs an alpha and estimator='repo', got {weighting!r} and {estimator!r}")
+        if repo_scale and (callable(weighting) or self.estimator != "repo"):
+            raise ValueError(
+                f"repo_scale needs an alpha and estimator='repo', got {weighting!r} and {self.estimator!r}"
+            )
         self.weight_kernel = weight_kernel
         self.repo_scale = repo_scale
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.base import ListwiseLoss, Normalized, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.losses.listwise import cross_entropy
 from xdeepint_ext.losses.masks import masked
@@ -33,16 +33,8 @@ class TeacherLoss(ListwiseLoss):
     target = "teacher"
     side_inputs = ("teacher",)
 
-    def __init__(
-        self,
-        teacher: str = "logit",
-        temperature: float = 1.0,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, teacher: str = "logit", temperature: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         if teacher not in TEACHERS:
             raise ValueError(f"teacher must be one of {TEACHERS}, got {teacher!r}")
         if not temperature > 0:
@@ -88,23 +80,12 @@ class SoftmaxDistillationLoss(TeacherLoss):
     Source: RankTower (arXiv 2407.12385), distillation loss.
     """
 
-    def __init__(
-        self,
-        teacher: str = "logit",
-        temperature: float = 1.0,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "softmax_distillation",
-    ) -> None:
-        super().__init__(teacher, temperature, in_batch, grouped, reduction, name)
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         target = lists.labels
         if self.teacher == "logit":
             scores = target / self.temperature
             target = lists.fill(tf.exp(scores - lists.spread(lists.logsumexp(scores))))
-        losses, _ = cross_entropy(lists, target, lists.logits, normalize=False)
+        losses, _ = cross_entropy(lists, target, lists.logits)
         return losses, lists.count(lists.mask) > 0
 
 
@@ -139,23 +120,16 @@ class WeightedLogLossDistillation(TeacherLoss):
       sample_weight: (B, L) or (B,).
 
     Example:
-      >>> round(float(WeightedLogLossDistillation(None, "prob")([[0.5]], [[0.0]])), 4)
+      >>> round(float(WeightedLogLossDistillation(None, teacher="prob")([[0.5]], [[0.0]])), 4)
       0.6931
 
     Source: RankTower (arXiv 2407.12385), ablation of the distillation loss, which names it; the formula is our reading.
     """
 
-    def __init__(
-        self,
-        weight: str | None = "confidence",
-        teacher: str = "logit",
-        temperature: float = 1.0,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "weighted_log_loss_distillation",
-    ) -> None:
-        super().__init__(teacher, temperature, in_batch, grouped, reduction, name)
+    units_are = "items"
+
+    def __init__(self, weight: str | None = "confidence", **options: Any) -> None:
+        super().__init__(**options)
         if weight not in CONFIDENCES:
             raise ValueError(f"weight must be one of {CONFIDENCES}, got {weight!r}")
         self.weight = weight
@@ -186,7 +160,7 @@ def weighted_log_loss_distillation(
 
 
 @register
-class PairwiseLogisticDistillation(TeacherLoss):
+class PairwiseLogisticDistillation(Normalized, TeacherLoss):
     """`(p_i - p_j) softplus(-(z_i - z_j))` over pairs with `p_i > p_j`; over lists with such a pair, the mean.
 
     Args:
@@ -207,27 +181,11 @@ class PairwiseLogisticDistillation(TeacherLoss):
     Source: RankTower (arXiv 2407.12385), ablation of the distillation loss, which names it; the formula is our reading.
     """
 
-    def __init__(
-        self,
-        normalize: bool = True,
-        teacher: str = "logit",
-        temperature: float = 1.0,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "pairwise_logistic_distillation",
-    ) -> None:
-        super().__init__(teacher, temperature, in_batch, grouped, reduction, name)
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         values = [self.probabilities(lists), lists.logits]
         losses = lists.sum(lists.weights * lists.pairs(_weighted_logistic, values, values))
         number = lists.sum(lists.pairs(number_below, values[:1], values[:1]))
-        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), number > 0
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalize": self.normalize}
+        return self.normalized(losses, number), number > 0
 
 
 @register

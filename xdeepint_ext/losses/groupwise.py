@@ -202,9 +202,9 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         losses, groups = [], []
         for segments in self._segments(codes):
-            found, valid = pair_losses(Segments(labels, logits, mask, weights, segments), normalize=True)
-            count = tf.reduce_sum(tf.cast(valid, found.dtype))
-            total = tf.reduce_sum(tf.where(valid, found, tf.zeros_like(found)))
+            found, pairs = pair_losses(Segments(labels, logits, mask, weights, segments))
+            count = tf.reduce_sum(tf.cast(pairs > 0, found.dtype))
+            total = tf.reduce_sum(tf.math.divide_no_nan(found, pairs))
             losses.append(tf.math.divide_no_nan(total, count))
             groups.append(count)
         return tf.stack(losses), tf.stack(groups)

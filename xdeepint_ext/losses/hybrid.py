@@ -24,24 +24,38 @@ class SumOfLosses(RankingLoss):
     """Base of the sums: `sum_l weight_l loss_l`, each the mean over its own valid units.
 
     Args:
-      losses: the losses.
+      losses: dict loss -> term: its weight, and what else the subclass wants; or pairs of them.
       name: of the sum.
 
     Raises:
       ValueError: there is none, one is no `RankingLoss`, or is not a mean.
     """
 
-    def __init__(self, losses: Iterable[Any], name: str) -> None:
+    def __init__(
+        self, losses: Mapping[RankingLoss, Any] | Iterable[tuple[RankingLoss, Any]], name: str | None = None
+    ) -> None:
         super().__init__(name=name)
-        self.losses = list(losses)
+        pairs: list[tuple[RankingLoss, Any]] = list(losses.items() if isinstance(losses, Mapping) else losses)
+        self.losses = [loss for loss, _ in pairs]
+        self.terms = [term for _, term in pairs]
         if not self.losses:
-            raise ValueError(f"{name}: losses must not be empty")
+            raise ValueError(f"{self.name}: losses must not be empty")
         for loss in self.losses:
             if not isinstance(loss, RankingLoss) or loss.reduction not in MEAN_REDUCTIONS:
-                raise ValueError(f"{name}: losses must be RankingLosses reduced to a mean, got {loss!r}")
+                raise ValueError(f"{self.name}: losses must be RankingLosses reduced to a mean, got {loss!r}")
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         return self(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        losses = [tf.keras.saving.serialize_keras_object(loss) for loss in self.losses]
+        pairs = [[loss, _as_lists(term)] for loss, term in zip(losses, self.terms, strict=True)]
+        return {"losses": pairs, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> SumOfLosses:
+        losses = [(tf.keras.saving.deserialize_keras_object(loss), term) for loss, term in config["losses"]]
+        return cls(losses, config["name"])
 
 
 @register
@@ -69,28 +83,18 @@ class CombinedLoss(SumOfLosses):
     """
 
     def __init__(
-        self, losses: Mapping[RankingLoss, float] | Iterable[tuple[RankingLoss, float]], name: str = "combined"
+        self, losses: Mapping[RankingLoss, float] | Iterable[tuple[RankingLoss, float]], name: str | None = None
     ) -> None:
-        pairs: list[tuple[RankingLoss, float]] = list(losses.items() if isinstance(losses, Mapping) else losses)
-        super().__init__((loss for loss, _ in pairs), name)
-        self.weights = [float(weight) for _, weight in pairs]
+        super().__init__(losses, name)
+        self.terms = [float(weight) for weight in self.terms]
         self.side_inputs = tuple(dict.fromkeys(name for loss in self.losses for name in loss.side_inputs))
 
     def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
         return [
             part._replace(weight=weight * part.weight)
-            for loss, weight in zip(self.losses, self.weights, strict=True)
+            for loss, weight in zip(self.losses, self.terms, strict=True)
             for part in loss.parts(y_true, y_pred, sample_weight)
         ]
-
-    def get_config(self) -> dict[str, Any]:
-        losses = [tf.keras.saving.serialize_keras_object(loss) for loss in self.losses]
-        return {"losses": [list(pair) for pair in zip(losses, self.weights, strict=True)], "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> CombinedLoss:
-        losses = [(tf.keras.saving.deserialize_keras_object(loss), weight) for loss, weight in config["losses"]]
-        return cls(losses, config["name"])
 
 
 @register
@@ -132,7 +136,7 @@ class HybridRankTowerLoss(SumOfLosses):
     def __init__(
         self,
         losses: Mapping[RankingLoss, tuple[Any, float, str]] | Iterable[tuple[RankingLoss, Any]] | None = None,
-        name: str = "hybrid_rank_tower",
+        name: str | None = None,
     ) -> None:
         if losses is None:
             losses = {
@@ -140,16 +144,15 @@ class HybridRankTowerLoss(SumOfLosses):
                 SoftSortLoss(): (("impression", "candidate"), 1.0, "hard"),
                 AdaptiveMarginRankmaxLoss(): ("all", 1.0, "hard"),
             }
-        pairs: list[tuple[RankingLoss, Any]] = list(losses.items() if isinstance(losses, Mapping) else losses)
-        super().__init__((loss for loss, _ in pairs), name)
-        self.terms = [(_stages(stages), float(weight), target) for _, (stages, weight, target) in pairs]
+        super().__init__(losses, name)
+        self.terms = [(_stages(stages), float(weight), target) for stages, weight, target in self.terms]
         for loss, (_, _, target) in zip(self.losses, self.terms, strict=True):
             if target not in TARGETS:
-                raise ValueError(f"{name}: target must be one of {sorted(TARGETS)}, got {target!r}")
+                raise ValueError(f"{self.name}: target must be one of {sorted(TARGETS)}, got {target!r}")
             if isinstance(loss, TeacherLoss) and target != "teacher":
-                raise ValueError(f"{name}: the target of {loss.name} must be 'teacher', got {target!r}")
+                raise ValueError(f"{self.name}: the target of {loss.name} must be 'teacher', got {target!r}")
         wanted = [*(TARGETS[target] for _, _, target in self.terms if target != "hard")]
-        wanted += ["stages" for stages, _, _ in self.terms if stages is not None]
+        wanted += ["stages" for stages, _, _ in self.terms if stages != "all"]
         self.side_inputs = tuple(dict.fromkeys(wanted))
 
     def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
@@ -159,16 +162,6 @@ class HybridRankTowerLoss(SumOfLosses):
             given = _restricted(side, stages, TARGETS[target], isinstance(loss, TeacherLoss))
             found += [p._replace(weight=weight * p.weight) for p in loss.parts(given, logits, sample_weight)]
         return found
-
-    def get_config(self) -> dict[str, Any]:
-        losses = [tf.keras.saving.serialize_keras_object(loss) for loss in self.losses]
-        terms = [["all" if s is None else list(s), weight, target] for s, weight, target in self.terms]
-        return {"losses": [list(pair) for pair in zip(losses, terms, strict=True)], "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> HybridRankTowerLoss:
-        losses = [(tf.keras.saving.deserialize_keras_object(loss), term) for loss, term in config["losses"]]
-        return cls(losses, config["name"])
 
 
 @register
@@ -187,23 +180,29 @@ def hybrid_rank_tower(
     return functional(HybridRankTowerLoss, y_true, y_pred, sample_weight, options, **side)
 
 
-def _stages(stages: Any) -> tuple[str, ...] | None:
-    """Names of stages; None = all."""
-    if isinstance(stages, str):
-        stages = None if stages == "all" else (stages,)
-    unknown = sorted(set(stages or ()) - set(STAGES))
-    if unknown or (stages is not None and not stages):
+def _as_lists(term: Any) -> Any:
+    """A term as JSON has it."""
+    return [_as_lists(part) for part in term] if isinstance(term, tuple) else term
+
+
+def _stages(stages: Any) -> tuple[str, ...] | str:
+    """Names of stages, or "all", as is None."""
+    if stages in (None, "all"):
+        return "all"
+    names = (stages,) if isinstance(stages, str) else tuple(stages)
+    unknown = sorted(set(names) - set(STAGES))
+    if unknown or not names:
         raise ValueError(f"stages must be 'all' or some of {sorted(STAGES)}, got {unknown or stages}")
-    return None if stages is None else tuple(stages)
+    return names
 
 
 def _restricted(
-    side: Mapping[str, Any], stages: tuple[str, ...] | None, target: str, of_teacher: bool
+    side: Mapping[str, Any], stages: tuple[str, ...] | str, target: str, of_teacher: bool
 ) -> dict[str, tf.Tensor]:
     """What one loss gets: its target, and padding in place of the items of other stages."""
     labels = tf.convert_to_tensor(side["label"])
     here = tf.logical_not(labels < 0)
-    if stages is not None:
+    if stages != "all":
         stage = tf.cast(side["stages"], tf.int32)
         wanted = [stage == STAGES[name] for name in stages]
         here = tf.logical_and(here, tf.reduce_any(tf.stack(wanted), axis=0))

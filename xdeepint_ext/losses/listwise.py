@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.base import ListwiseLoss, Normalized, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.utils.registry import register
 
@@ -19,7 +19,7 @@ TRANSFORMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 
 
 @register
-class ListCrossEntropyLoss(ListwiseLoss):
+class ListCrossEntropyLoss(Normalized):
     """ListCE: `-(1/C) sum_i y_i log(T(s_i) / sum_j T(s_j))`, C = sum y; over lists with C > 0, the mean.
 
     With T = sigmoid the scores that minimise it may also be the logits of probabilities, which softmax's are not.
@@ -44,26 +44,18 @@ class ListCrossEntropyLoss(ListwiseLoss):
     Source: Bai et al., Regression Compatible Listwise Objectives (arXiv 2211.01494), equation 12.
     """
 
-    def __init__(
-        self,
-        transform: str = "sigmoid",
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "list_cross_entropy",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, transform: str = "sigmoid", **options: Any) -> None:
+        super().__init__(**options)
         if transform not in TRANSFORMS:
             raise ValueError(f"transform must be one of {sorted(TRANSFORMS)}, got {transform!r}")
         self.transform = transform
-        self.normalize = normalize
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return cross_entropy(lists, lists.labels, TRANSFORMS[self.transform](lists.logits), self.normalize)
+        losses, total = cross_entropy(lists, lists.labels, TRANSFORMS[self.transform](lists.logits))
+        return self.normalized(losses, total), total > 0
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "transform": self.transform, "normalize": self.normalize}
+        return {**super().get_config(), "transform": self.transform}
 
 
 @register
@@ -75,7 +67,7 @@ def list_cross_entropy(
 
 
 @register
-class SoftmaxCrossEntropyLoss(ListwiseLoss):
+class SoftmaxCrossEntropyLoss(Normalized):
     """SoftmaxCE (ListNet's with graded labels): `-(1/C) sum_i y_i log softmax(s)_i`, C = sum y; over lists with C > 0.
 
     Args:
@@ -94,22 +86,9 @@ class SoftmaxCrossEntropyLoss(ListwiseLoss):
     Source: Bai et al. (arXiv 2211.01494), equation 3.
     """
 
-    def __init__(
-        self,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "softmax_cross_entropy",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return cross_entropy(lists, lists.labels, lists.logits, self.normalize)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalize": self.normalize}
+        losses, total = cross_entropy(lists, lists.labels, lists.logits)
+        return self.normalized(losses, total), total > 0
 
 
 @register
@@ -120,14 +99,14 @@ def softmax_cross_entropy(
     return functional(SoftmaxCrossEntropyLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
 
 
-def cross_entropy(lists: Lists, target: tf.Tensor, scores: tf.Tensor, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """`sum_i w_i t_i (logsumexp(s) - s_i)` of every list, over `sum t` if wanted, and whether that is above 0.
+def cross_entropy(lists: Lists, target: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`sum_i w_i t_i (logsumexp(s) - s_i)` and `sum t` of every list.
 
     Targets are >= 0, and 0 where padding.
     """
     total = lists.total(target)
     losses = lists.total(lists.weights * target * (lists.spread(lists.logsumexp(scores)) - scores))
-    return (tf.math.divide_no_nan(losses, total) if normalize else losses), total > 0
+    return losses, total
 
 
 @register
@@ -160,16 +139,10 @@ class JRCLoss(ListwiseLoss):
 
     num_logits = 2
     labels_are = "binary"
+    units_are = "items"
 
-    def __init__(
-        self,
-        alpha: float = 0.5,
-        in_batch: bool = True,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "jrc",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, alpha: float = 0.5, in_batch: bool = True, **options: Any) -> None:
+        super().__init__(in_batch, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         self.alpha = alpha

@@ -7,14 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.base import ListwiseLoss, Normalized, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
 
 
 @register
-class PairwiseLogisticLoss(ListwiseLoss):
+class PairwiseLogisticLoss(Normalized):
     """RankNet: the mean over pairs with `y_i > y_j` of `softplus(-(s_i - s_j))`; over lists with such a pair, the mean.
 
     Args:
@@ -35,22 +35,9 @@ class PairwiseLogisticLoss(ListwiseLoss):
       Lin et al. (arXiv 2403.14144).
     """
 
-    def __init__(
-        self,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "pairwise_logistic",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return pair_losses(lists, self.normalize)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalize": self.normalize}
+        losses, number = pair_losses(lists)
+        return self.normalized(losses, number), number > 0
 
 
 @register
@@ -61,14 +48,14 @@ def pairwise_logistic(
     return functional(PairwiseLogisticLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
 
 
-def pair_losses(lists: Lists, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """RankNet of every list, and whether it has a pair."""
+def pair_losses(lists: Lists) -> tuple[tf.Tensor, tf.Tensor]:
+    """RankNet's sum over the pairs of every list, and their number."""
     values = [lists.labels, lists.logits]
     # Items of the lowest grade, often most of them, are above no other.
     above = lists.labels > lists.spread(lists.least(lists.labels))
     losses = lists.sum(lists.weights * lists.pairs(_logistic, values, values, above))
     number = lists.sum(lists.pairs(number_below, values[:1], values[:1], above))
-    return (tf.math.divide_no_nan(losses, number) if normalize else losses), number > 0
+    return losses, number
 
 
 def _logistic(together: tf.Tensor, y: tf.Tensor, s: tf.Tensor, others_y: tf.Tensor, others_s: tf.Tensor) -> tf.Tensor:
@@ -93,16 +80,10 @@ class AgainstNegativesLoss(ListwiseLoss):
     """
 
     labels_are = "binary"
+    units_are = "items"
 
-    def __init__(
-        self,
-        max_positives: int | None = None,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, max_positives: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
         if max_positives is not None and max_positives < 1:
             raise ValueError(f"max_positives must be > 0, got {max_positives}")
         self.max_positives = max_positives
@@ -141,7 +122,7 @@ def sum_of(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.
 
 
 @register
-class BPRLoss(AgainstNegativesLoss):
+class BPRLoss(Normalized, AgainstNegativesLoss):
     """BPR: over positives i the mean of the negatives' mean of `softplus(-(s_i - s_j))`.
 
     Args:
@@ -162,25 +143,10 @@ class BPRLoss(AgainstNegativesLoss):
     Source: Rendle et al. (arXiv 1205.2618); CROLoss (arXiv 2208.02971), equation 4.
     """
 
-    def __init__(
-        self,
-        normalize: bool = True,
-        max_positives: int | None = None,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "bpr",
-    ) -> None:
-        super().__init__(max_positives, in_batch, grouped, reduction, name)
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         losses = lists.weights * self.against_negatives(lists, lists.logits, sum_of(tf.nn.softplus), side)
         number, valid = self.positives(lists)
-        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), valid
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalize": self.normalize}
+        return self.normalized(losses, number), valid
 
 
 @register
@@ -198,7 +164,7 @@ def bpr(
 
 
 @register
-class TripletLoss(AgainstNegativesLoss):
+class TripletLoss(Normalized, AgainstNegativesLoss):
     """Triplet (hinge): over positives i the mean of the negatives' mean of `max(0, s_j - s_i + margin)`.
 
     Args:
@@ -222,30 +188,20 @@ class TripletLoss(AgainstNegativesLoss):
     Source: CROLoss (arXiv 2208.02971), equation 2.
     """
 
-    def __init__(
-        self,
-        margin: float = 5.0,
-        normalize: bool = True,
-        max_positives: int | None = None,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "triplet",
-    ) -> None:
-        super().__init__(max_positives, in_batch, grouped, reduction, name)
+    def __init__(self, margin: float = 5.0, **options: Any) -> None:
+        super().__init__(**options)
         if not margin > 0:
             raise ValueError(f"margin must be > 0, got {margin}")
         self.margin = margin
-        self.normalize = normalize
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         hinge = sum_of(lambda gap: tf.nn.relu(gap + self.margin))
         losses = lists.weights * self.against_negatives(lists, lists.logits, hinge, side)
         number, valid = self.positives(lists)
-        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), valid
+        return self.normalized(losses, number), valid
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "margin": self.margin, "normalize": self.normalize}
+        return {**super().get_config(), "margin": self.margin}
 
 
 @register

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.base import Normalized, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
@@ -16,7 +16,7 @@ MARGINS = ("label_gap", "constant")
 
 
 @register
-class RankmaxLoss(ListwiseLoss):
+class RankmaxLoss(Normalized):
     """Rankmax: `sum_{j: y_j > 0} log sum_i max(0, z_i - z_j + 1)`; over lists with a positive, the mean.
 
     The sum over i includes j itself, which gives 1. A term is 0, with gradient 0, once all others are 1 below.
@@ -37,22 +37,9 @@ class RankmaxLoss(ListwiseLoss):
     Source: Kong et al., Rankmax (NeurIPS 2020); as printed in RankTower (arXiv 2407.12385).
     """
 
-    def __init__(
-        self,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "rankmax",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return _hinges(lists, _constant_margin(1.0), self.normalize)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalize": self.normalize}
+        losses, number = _hinges(lists, _constant_margin(1.0))
+        return self.normalized(losses, number), number > 0
 
 
 @register
@@ -62,7 +49,7 @@ def rankmax(y_true: Any, y_pred: Any, *, sample_weight: Any = None, group_ids: A
 
 
 @register
-class AdaptiveMarginRankmaxLoss(ListwiseLoss):
+class AdaptiveMarginRankmaxLoss(Normalized):
     """Rankmax on grades: `sum_{j: y_j > 0} log(1 + sum_{i: y_i < y_j} max(0, z_i - z_j + delta (y_j - y_i)))`.
 
     Only lower-graded items compete. Equals `RankmaxLoss` for binary labels with one positive and delta = 1.
@@ -89,31 +76,22 @@ class AdaptiveMarginRankmaxLoss(ListwiseLoss):
     Source: RankTower (arXiv 2407.12385), coarse-grained loss.
     """
 
-    def __init__(
-        self,
-        margin: str = "label_gap",
-        delta: float = 1.0,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "adaptive_margin_rankmax",
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, margin: str = "label_gap", delta: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         if margin not in MARGINS:
             raise ValueError(f"margin must be one of {MARGINS}, got {margin!r}")
         if not delta > 0:
             raise ValueError(f"delta must be > 0, got {delta}")
         self.margin = margin
         self.delta = delta
-        self.normalize = normalize
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         make = _label_gap if self.margin == "label_gap" else _constant_margin
-        return _hinges(lists, make(self.delta), self.normalize)
+        losses, number = _hinges(lists, make(self.delta))
+        return self.normalized(losses, number), number > 0
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "margin": self.margin, "delta": self.delta, "normalize": self.normalize}
+        return {**super().get_config(), "margin": self.margin, "delta": self.delta}
 
 
 @register
@@ -124,13 +102,12 @@ def adaptive_margin_rankmax(
     return functional(AdaptiveMarginRankmaxLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
 
 
-def _hinges(lists: Lists, log_sum: Any, normalize: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _hinges(lists: Lists, log_sum: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """The sum over the positives of every list, and their number."""
     values = [lists.labels, lists.logits]
     positive = lists.labels > 0
     terms = lists.pairs(log_sum, values, values, only=positive)
-    number = lists.count(positive)
-    losses = lists.sum(lists.weights * terms)
-    return (tf.math.divide_no_nan(losses, number) if normalize else losses), number > 0
+    return lists.sum(lists.weights * terms), lists.count(positive)
 
 
 def _constant_margin(delta: float) -> Any:

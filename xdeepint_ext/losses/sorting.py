@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.losses.base import ListwiseLoss, functional
+from xdeepint_ext.losses.base import ListwiseLoss, Normalized, functional
 from xdeepint_ext.losses.lists import Lists
 from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
@@ -21,15 +21,8 @@ class RelaxedSortLoss(ListwiseLoss):
       in_batch, grouped, reduction, name: see `ListwiseLoss`.
     """
 
-    def __init__(
-        self,
-        temperature: float,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(in_batch, grouped, reduction, name)
+    def __init__(self, temperature: float, **options: Any) -> None:
+        super().__init__(**options)
         _check_positive("temperature", temperature)
         self.temperature = temperature
 
@@ -60,15 +53,8 @@ class ApproxNDCGLoss(RelaxedSortLoss):
       (2010); Bruch et al. (SIGIR 2019).
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.1,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "approx_ndcg",
-    ) -> None:
-        super().__init__(temperature, in_batch, grouped, reduction, name)
+    def __init__(self, temperature: float = 0.1, **options: Any) -> None:
+        super().__init__(temperature, **options)
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         def smaller(together: tf.Tensor, s: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
@@ -92,8 +78,30 @@ def approx_ndcg(
     return functional(ApproxNDCGLoss, y_true, y_pred, sample_weight, options, group_ids=group_ids)
 
 
+class PermutationLoss(Normalized, RelaxedSortLoss):
+    """Base of the cross-entropies of permutation matrices, of labels and of scores.
+
+    Args:
+      temperature: of the scores. Default 1.
+      label_temperature: of the labels; None = the same.
+      normalize, in_batch, grouped, reduction, name: see `Normalized` and `ListwiseLoss`.
+    """
+
+    def __init__(self, temperature: float = 1.0, label_temperature: float | None = None, **options: Any) -> None:
+        super().__init__(temperature=temperature, **options)
+        _check_positive("label_temperature", label_temperature)
+        self.label_temperature = label_temperature
+
+    def of_rows(self, lists: Lists, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The losses of the lists from the cross-entropies of their matrices' rows."""
+        return self.normalized(lists.sum(rows), lists.count(lists.mask)), lists.count(lists.labels > 0) > 0
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_temperature": self.label_temperature}
+
+
 @register
-class NeuralSortLoss(RelaxedSortLoss):
+class NeuralSortLoss(PermutationLoss):
     """Cross-entropy of NeuralSort's matrices of labels and scores, `-sum_rj P(y)_rj log P(s)_rj`.
 
         P(s)_r. = softmax_j( ((n + 1 - 2 r) s_j - sum_k |s_j - s_k|) / temperature ),   r = 1 .. n
@@ -117,21 +125,6 @@ class NeuralSortLoss(RelaxedSortLoss):
     Source: Grover et al. (arXiv 1903.08850), equation 5.
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        label_temperature: float | None = None,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "neural_sort",
-    ) -> None:
-        super().__init__(temperature, in_batch, grouped, reduction, name)
-        _check_positive("label_temperature", label_temperature)
-        self.label_temperature = label_temperature
-        self.normalize = normalize
-
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         label_temperature = self.label_temperature or self.temperature
 
@@ -140,15 +133,10 @@ class NeuralSortLoss(RelaxedSortLoss):
             target = tf.nn.softmax(_only(together, (scale * y - y_apart) / label_temperature))
             return _cross_entropy(weights * target, _only(together, (scale * s - s_apart) / self.temperature))
 
-        number = lists.count(lists.mask)
-        scale = lists.spread(number) + 1 - 2 * lists.places()
+        scale = lists.spread(lists.count(lists.mask)) + 1 - 2 * lists.places()
         apart = [lists.pairs(_distances, [x], [x]) for x in (lists.labels, lists.logits)]
         columns = [lists.labels, apart[0], lists.logits, apart[1], lists.weights]
-        losses = lists.sum(lists.pairs(row, [scale], columns))
-        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), lists.count(lists.labels > 0) > 0
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "label_temperature": self.label_temperature, "normalize": self.normalize}
+        return self.of_rows(lists, lists.pairs(row, [scale], columns))
 
 
 @register
@@ -160,7 +148,7 @@ def neural_sort(
 
 
 @register
-class SoftSortLoss(RelaxedSortLoss):
+class SoftSortLoss(PermutationLoss):
     """Cross-entropy of SoftSort's matrices of labels and scores, `-sum_rj P(y)_rj log P(s)_rj`.
 
         P(s)_rj = softmax_j( -|s_[r] - s_j|^power / temperature ),   s_[r] the r-th largest
@@ -194,19 +182,12 @@ class SoftSortLoss(RelaxedSortLoss):
         temperature: float = 1.0,
         label_temperature: float | None = None,
         power: int = 1,
-        normalize: bool = True,
-        in_batch: bool = False,
-        grouped: bool = False,
-        reduction: str = "auto",
-        name: str = "soft_sort",
+        **options: Any,
     ) -> None:
-        super().__init__(temperature, in_batch, grouped, reduction, name)
-        _check_positive("label_temperature", label_temperature)
+        super().__init__(temperature, label_temperature, **options)
         if power not in (1, 2):
             raise ValueError(f"power must be 1 or 2, got {power}")
-        self.label_temperature = label_temperature
         self.power = power
-        self.normalize = normalize
 
     def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         label_temperature = self.label_temperature or self.temperature
@@ -220,13 +201,10 @@ class SoftSortLoss(RelaxedSortLoss):
             return _cross_entropy(weights * target, _only(together, near(sorted_s, s) / self.temperature))
 
         rows = [lists.sorted(lists.labels), lists.sorted(lists.logits)]
-        losses = lists.sum(lists.pairs(row, rows, [lists.labels, lists.logits, lists.weights]))
-        number = lists.count(lists.mask)
-        return (tf.math.divide_no_nan(losses, number) if self.normalize else losses), lists.count(lists.labels > 0) > 0
+        return self.of_rows(lists, lists.pairs(row, rows, [lists.labels, lists.logits, lists.weights]))
 
     def get_config(self) -> dict[str, Any]:
-        config = {"label_temperature": self.label_temperature, "power": self.power, "normalize": self.normalize}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "power": self.power}
 
 
 @register
