@@ -15,6 +15,9 @@ from xdeepint_ext.utils.replicas import sum_over_replicas
 LEAST_TEMPERATURE = 0.01
 """A learned temperature acts as if it were at least this; at 0 the logits would not be finite."""
 
+LEAST_SQUARE = 1e-4
+"""A shorter q is divided by 0.01 instead of its length: the gradient of a direction grows as 1 / length."""
+
 
 def top_k_gates(logits: tf.Tensor, k: int | tf.Tensor) -> tf.Tensor:
     """Softmax over the k largest logits of a row, zeros elsewhere; of equal logits the lowest index counts first.
@@ -212,7 +215,8 @@ class TopKGate(tf.keras.layers.Layer):
 
     def scores(self, query: tf.Tensor) -> tf.Tensor:
         """Logits `cos(q, c_e) / tau`, (B, E), of q, (B, projection_size); 0 for a q of zeros."""
-        unit, centroids = (tf.math.l2_normalize(x, axis=1) for x in (query, tf.convert_to_tensor(self.centroids)))
+        unit = tf.math.l2_normalize(query, axis=1, epsilon=LEAST_SQUARE)
+        centroids = tf.math.l2_normalize(tf.convert_to_tensor(self.centroids), axis=1)
         return tf.matmul(unit, centroids, transpose_b=True) / tf.maximum(self.temperature, LEAST_TEMPERATURE)
 
     def present_k(self) -> int | tf.Tensor:
