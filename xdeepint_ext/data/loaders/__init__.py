@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from xdeepint_ext.data.loaders.adult import Adult
+from xdeepint_ext.data.loaders.avazu import Avazu
 from xdeepint_ext.data.loaders.criteo import Criteo
 from xdeepint_ext.data.loaders.csv_file import CsvFile
+from xdeepint_ext.data.loaders.ipinyou import IPinYou
 from xdeepint_ext.data.loaders.kuairand import KuaiRand
 from xdeepint_ext.data.loaders.movielens import MovieLens
 from xdeepint_ext.data.loaders.synthetic import Synthetic
@@ -27,8 +29,10 @@ class Loader(Protocol):
 
 LOADERS: dict[str, type] = {
     "adult": Adult,
+    "avazu": Avazu,
     "criteo": Criteo,
     "csv": CsvFile,
+    "ipinyou": IPinYou,
     "kuairand": KuaiRand,
     "movielens": MovieLens,
     "synthetic": Synthetic,

@@ -13,7 +13,7 @@ import numpy as np
 
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks, split_lines
 from xdeepint_ext.data.source import Rows, Source, option
-from xdeepint_ext.data.splits import TEST, TRAIN, RandomSplit, row_keys
+from xdeepint_ext.data.splits import RandomSplit, authors_split, row_keys
 from xdeepint_ext.schema import Feature, Schema
 
 __all__ = ["WINNERS_BOUNDARIES", "Criteo"]
@@ -79,7 +79,7 @@ def _random_split(random: RandomSplit, keys: np.ndarray, numbers: np.ndarray) ->
 
 
 def _repo_split(keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    return np.where((numbers - 1) % 1000 <= 800, TRAIN, TEST).astype(np.uint8)
+    return authors_split(numbers - 1)
 
 
 def _parse(block: Block, split: Callable[[np.ndarray, np.ndarray], np.ndarray], fill: bytes) -> Rows:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf import text_format
 
+from xdeepint_ext.data.loaders.headers import Layout
 from xdeepint_ext.data.manifest import SPLITS, DataError
-from xdeepint_ext.data.raw import MAX_RECORD_BYTES, Block, TextFile, columns_of, first_line, read_blocks, split_lines
+from xdeepint_ext.data.raw import MAX_RECORD_BYTES, Block, TextFile, columns_of, first_line, read_blocks
 from xdeepint_ext.data.source import Rows, Source, option
 from xdeepint_ext.data.splits import RandomSplit, row_keys
 from xdeepint_ext.schema import Schema, SchemaError
@@ -74,7 +75,7 @@ class CsvFile:
             label_values=self.label_values,
         )
 
-    def _layout(self, file: TextFile, wanted: list[str], ignored: set[str]) -> _Layout:
+    def _layout(self, file: TextFile, wanted: list[str], ignored: set[str]) -> Layout:
         separator = self.separator or ("\t" if ".tsv" in file.name else ",")
         header = next(csv.reader([first_line(file.path).decode("utf-8", "replace")], delimiter=separator), [])
         repeated = sorted({name for name in header if header.count(name) > 1})
@@ -91,16 +92,7 @@ class CsvFile:
                     f"{file.name}: the schema has no column {name!r}{hint}; it has {wanted}. ignore_columns leaves "
                     "columns out"
                 )
-        return _Layout(separator.encode(), len(header), {name: header.index(name) for name in wanted})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Where a file's columns are."""
-
-    separator: bytes
-    width: int
-    positions: dict[str, int]
+        return Layout(separator.encode(), len(header), {name: header.index(name) for name in wanted})
 
 
 def _raw_names(schema: Schema) -> list[str]:
@@ -133,13 +125,9 @@ def _find(raw_dir: str) -> list[TextFile]:
     return [TextFile(os.path.join(raw_dir, n), header=True, quoted=True, split=split) for n, split in splits.items()]
 
 
-def _parse(block: Block, layouts: Sequence[_Layout], missing: frozenset[bytes], random: RandomSplit) -> Rows:
+def _parse(block: Block, layouts: Sequence[Layout], missing: frozenset[bytes], random: RandomSplit) -> Rows:
     layout = layouts[block.index]
-    if b'"' in block.data:
-        columns, numbers, bad = _split_quoted(block, layout)
-    else:
-        columns, numbers, bad = split_lines(block, layout.separator, layout.width)
-    tokens = {name: columns[i] for name, i in layout.positions.items()}
+    tokens, numbers, bad = _split_quoted(block, layout) if b'"' in block.data else layout.split(block)
     if missing:
         for name, values in tokens.items():
             if not missing.isdisjoint(values):
@@ -149,7 +137,9 @@ def _parse(block: Block, layouts: Sequence[_Layout], missing: frozenset[bytes], 
     return Rows(numbers, keys, splits, tokens, bad)
 
 
-def _split_quoted(block: Block, layout: _Layout) -> tuple[list[tuple[bytes, ...]], np.ndarray, list[tuple[int, str]]]:
+def _split_quoted(
+    block: Block, layout: Layout
+) -> tuple[dict[str, tuple[bytes, ...]], np.ndarray, list[tuple[int, str]]]:
     csv.field_size_limit(MAX_RECORD_BYTES)
     # Bytes that are no UTF-8 come back as they were.
     text = io.StringIO(block.data.decode("utf-8", "surrogateescape"), newline="")
@@ -159,4 +149,5 @@ def _split_quoted(block: Block, layout: _Layout) -> tuple[list[tuple[bytes, ...]
     ]
     numbers = np.arange(block.number, block.number + len(rows))
     kept = [i for i, row in enumerate(rows) if row]
-    return columns_of([rows[i] for i in kept], numbers[kept], layout.width)
+    columns, numbers, bad = columns_of([rows[i] for i in kept], numbers[kept], layout.width)
+    return {name: columns[i] for name, i in layout.positions.items()}, numbers, bad

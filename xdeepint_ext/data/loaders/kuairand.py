@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xdeepint_ext.data.loaders.headers import Layout, read_layout
 from xdeepint_ext.data.loaders.tables import SideTable, as_integer, read_csv
 from xdeepint_ext.data.manifest import DataError
-from xdeepint_ext.data.raw import Block, TextFile, first_line, read_blocks, split_lines
+from xdeepint_ext.data.raw import Block, TextFile, read_blocks
 from xdeepint_ext.data.source import Rows, Source, option
 from xdeepint_ext.data.splits import TEST, TRAIN, VALID, row_keys
 from xdeepint_ext.schema import Feature, Schema
@@ -87,7 +88,7 @@ class KuaiRand:
             schema=Schema(self._features(labels)),
             blocks=functools.partial(read_blocks, logs),
             parse=_Parser(
-                [_positions(log, wanted) for log in logs],
+                [read_layout(log, ",", wanted) for log in logs],
                 users,
                 videos,
                 history,
@@ -127,20 +128,18 @@ class _Parser:
 
     def __init__(
         self,
-        positions: list[tuple[dict[str, int], int]],
+        layouts: list[Layout],
         users: SideTable,
         videos: SideTable,
         history: SideTable,
         history_end: int,
         ends: tuple[int, int],
     ) -> None:
-        self._positions, self._ends = positions, ends
+        self._layouts, self._ends = layouts, ends
         self._users, self._videos, self._history, self._history_end = users, videos, history, history_end
 
     def __call__(self, block: Block) -> Rows:
-        positions, width = self._positions[block.index]
-        columns, numbers, bad = split_lines(block, b",", width)
-        tokens = {name: columns[i] for name, i in positions.items()}
+        tokens, numbers, bad = self._layouts[block.index].split(block)
         dates, hours = tokens.pop("date"), tokens.pop("hourmin")
         days, fits = self._days(dates, hours, numbers, bad)
         if not fits.all():
@@ -188,15 +187,6 @@ def _find(raw_dir: str | None, pattern: str) -> list[str]:
     if not paths:
         raise FileNotFoundError(f"raw_dir {raw_dir!r}: expected {pattern} (or .gz)")
     return paths
-
-
-def _positions(log: TextFile, wanted: tuple[str, ...]) -> tuple[dict[str, int], int]:
-    """Place of each wanted column in a file, and the number of its columns."""
-    header = first_line(log.path).decode("utf-8", "replace").split(",")
-    absent = [name for name in wanted if name not in header]
-    if absent:
-        raise DataError(f"{log.name}: no column {absent[0]!r}; it has {header}")
-    return {name: header.index(name) for name in wanted}, len(header)
 
 
 def _read_history(raw_dir: str | None) -> tuple[SideTable, int]:
