@@ -176,7 +176,9 @@ class TopKGate(tf.keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         size = tf.TensorShape(input_shape)[1:].num_elements()
         if not size:
-            raise ValueError(f"TopKGate: inputs must have shape (batch, n), n static; got {tf.TensorShape(input_shape)}")
+            raise ValueError(
+                f"TopKGate: inputs must have shape (batch, n), n static; got {tf.TensorShape(input_shape)}"
+            )
         policy = {"dtype": self._dtype_policy}
         units = max(1, size // self.reduction_ratio)
         self.hidden = tf.keras.layers.Dense(units, "relu", name="hidden", **policy)

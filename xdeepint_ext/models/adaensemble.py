@@ -151,11 +151,19 @@ class AdaEnsemble(RankingModel):
             exit_prior = AUTHORS_EXIT_PRIOR
         if exit_k is None:
             exit_k = [(index * exit_steps, num_layers + 1 - index) for index in range(1, num_layers + 1)]
-        gates = {"balance_weight": balance_weight, "z_weight": z_weight, "jitter": jitter, "noise": noise}
+        gates: dict[str, Any] = {
+            "balance_weight": balance_weight,
+            "z_weight": z_weight,
+            "jitter": jitter,
+            "noise": noise,
+        }
         self.exits = EarlyExit(
             [
                 SparseMoE(
-                    [EXPERTS[expert](name=expert, **self._options["expert_options"].get(expert, {})) for expert in experts],
+                    [
+                        EXPERTS[expert](name=expert, **self._options["expert_options"].get(expert, {}))
+                        for expert in experts
+                    ],
                     TopKGate(len(experts), k, prior=expert_prior, name="gate", **gates),
                     combine=combine,
                     dispatch=dispatch,

@@ -18,7 +18,7 @@ from xdeepint_ext.serving import warmup as warmup_
 from xdeepint_ext.serving.endpoints import Endpoints, columns_of_signature, parsing_of_columns, parsing_of_schema
 from xdeepint_ext.serving.pruning import Pruned
 from xdeepint_ext.serving.pruning import prune as prune_
-from xdeepint_ext.serving.servable import check_servable, as_served
+from xdeepint_ext.serving.servable import as_served, check_servable
 from xdeepint_ext.serving.version_folder import written_beside
 
 
