@@ -145,39 +145,38 @@ class AdaEnsemble(RankingModel):
             "capacity_factor": capacity_factor,
             "expert_options": {key: dict(value) for key, value in (expert_options or {}).items()},
         }
-        if expert_prior is None and list(experts) == list(AUTHORS_PRIOR):
-            expert_prior = list(AUTHORS_PRIOR.values())
-        if exit_prior is None and num_layers == len(AUTHORS_EXIT_PRIOR):
-            exit_prior = AUTHORS_EXIT_PRIOR
-        if exit_k is None:
-            exit_k = [(index * exit_steps, num_layers + 1 - index) for index in range(1, num_layers + 1)]
-        gates: dict[str, Any] = {
-            "balance_weight": balance_weight,
-            "z_weight": z_weight,
-            "jitter": jitter,
-            "noise": noise,
-        }
         self.exits = EarlyExit(
-            [
-                SparseMoE(
-                    [
-                        EXPERTS[expert](name=expert, **self._options["expert_options"].get(expert, {}))
-                        for expert in experts
-                    ],
-                    TopKGate(len(experts), k, prior=expert_prior, name="gate", **gates),
-                    combine=combine,
-                    dispatch=dispatch,
-                    capacity_factor=capacity_factor,
-                    name=f"moe_{layer}",
-                )
-                for layer in range(num_layers)
-            ],
+            [self._layer(layer) for layer in range(num_layers)],
             [DepthEstimator(len(self.tasks), name=f"estimator_{layer}") for layer in range(num_layers)],
-            TopKGate(num_layers, exit_k, prior=exit_prior, name="exit_gate", **gates),
+            self._exit_gate(),
             mode=exit_mode,
             dispatch="dense" if dispatch == "capacity" else dispatch,
             name="exits",
         )
+
+    def _layer(self, layer: int) -> SparseMoE:
+        options = self._options
+        names, prior = options["experts"], options["expert_prior"]
+        if prior is None and names == list(AUTHORS_PRIOR):
+            prior = list(AUTHORS_PRIOR.values())
+        return SparseMoE(
+            [EXPERTS[expert](name=expert, **options["expert_options"].get(expert, {})) for expert in names],
+            self._gate(len(names), options["k"], prior, "gate"),
+            name=f"moe_{layer}",
+            **{key: options[key] for key in ("combine", "dispatch", "capacity_factor")},
+        )
+
+    def _exit_gate(self) -> TopKGate:
+        exits, k, prior = (self._options[key] for key in ("num_layers", "exit_k", "exit_prior"))
+        if prior is None and exits == len(AUTHORS_EXIT_PRIOR):
+            prior = AUTHORS_EXIT_PRIOR
+        if k is None:
+            k = [(index * self._options["exit_steps"], exits + 1 - index) for index in range(1, exits + 1)]
+        return self._gate(exits, k, prior, "exit_gate")
+
+    def _gate(self, exits: int, k: Any, prior: Any, name: str) -> TopKGate:
+        options = {key: self._options[key] for key in ("balance_weight", "z_weight", "jitter", "noise")}
+        return TopKGate(exits, k, prior=prior, name=name, **options)
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """None: each depth has an estimator of its own."""
