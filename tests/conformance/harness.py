@@ -16,10 +16,9 @@ BATCH = 6
 def as_model(line: Line) -> tf.keras.Model:
     """A Keras model of the line's object: a model itself, a layer with inputs, or a small model that trains with it."""
     if line.kind == "layer":
-        example = line.example(BATCH)
-        named = dict(example) if isinstance(example, dict) else {"x": example}
+        example, named = line.example(BATCH), inputs_of(line)
         inputs = {name: tf.keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in named.items()}
-        return tf.keras.Model(inputs, line.make()(inputs if isinstance(example, dict) else inputs["x"]))
+        return tf.keras.Model(inputs, line.make()(tf.nest.pack_sequence_as(example, list(inputs.values()))))
     if line.kind == "model":
         return line.make()
     if takes_lists(line):
@@ -53,7 +52,9 @@ def inputs_of(line: Line, batch: int = BATCH) -> Any:
     if line.kind in ("loss", "optimizer"):
         return features(IDS, batch)
     example = line.example(batch)
-    return example if isinstance(example, dict) else {"x": example}
+    if isinstance(example, dict):
+        return {name: example[name] for name in sorted(example)}  # the order of tf.nest
+    return {f"x{index}": x for index, x in enumerate(tf.nest.flatten(example))}
 
 
 def train(model: tf.keras.Model, inputs: Any, steps: int = 2, line: Line | None = None) -> None:

@@ -133,6 +133,15 @@ def _with_groups(batch: int) -> tuple[tf.Tensor, ...]:
     return *labels_and_logits(batch), tf.range(batch) % 3
 
 
+def pair(batch: int) -> list[tf.Tensor]:
+    """x_l and x_0, (batch, 3, 4) floats."""
+    return [field_matrix(batch), tf.cos(2.0 * field_matrix(batch))]
+
+
+def _expert(name: str, cls: type) -> Line:
+    return Line(name, "layer", cls, pair)
+
+
 def _dynamic(name: str, cls: type, **options: Any) -> Line:
     why = "its generators see the input without a gradient; tests/layers/test_dynamic_pin.py has the rest of it"
     make = functools.partial(cls, num_layers=2, num_subspaces=2, reduction_ratio=2, orthogonal_rate=0.1, **options)
@@ -162,6 +171,38 @@ TABLE = [
     _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
     _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
     Line("CIN", "layer", lambda: layers.CIN([4, 3], split_half=True, activation="tanh"), field_matrix),
+    *(
+        _expert(name, getattr(layers, name))
+        for name in [
+            "GatedDenseExpert",
+            "CrossExpert",
+            "PINExpert",
+            "ConvExpert",
+            "SelfAttentionExpert",
+            "CINExpert",
+            "InteractionMachineExpert",
+        ]
+    ),
+    Line("TopKGate", "layer", lambda: layers.TopKGate(3, k=[(1, 3), (2, 2)], jitter=0.0), vectors),
+    Line(
+        "SparseMoE",
+        "layer",
+        lambda: layers.SparseMoE([layers.CrossExpert(), layers.PINExpert(2)], layers.TopKGate(2, k=1)),
+        pair,
+        leads=True,
+        exempt={"gradient": "its gate sees x_0 without a gradient; tests/layers/test_moe.py has the rest of it"},
+    ),
+    Line(
+        "EarlyExit",
+        "layer",
+        lambda: layers.EarlyExit(
+            [layers.CrossExpert(), layers.PINExpert()],
+            [layers.FieldLinearHead(), layers.FieldLinearHead()],
+            layers.TopKGate(2, k=1),
+        ),
+        field_matrix,
+        exempt={"gradient": "its gate sees x_0 without a gradient; tests/layers/test_early_exit.py has the rest of it"},
+    ),
     Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",
@@ -248,6 +289,17 @@ TABLE = [
     _model("XDeepInt", models.XDeepInt, leads=True, width=4, num_layers=2, num_subspaces=2, dnn_units=(3,)),
     _model(
         "DynInt", models.DynInt, mode="generated", width=4, num_layers=2, num_subspaces=2, rank=3, orthogonal_rate=0.1
+    ),
+    _model(
+        "AdaEnsemble",
+        models.AdaEnsemble,
+        IDS,
+        width=4,
+        num_layers=2,
+        experts=("pin", "cross"),
+        k=1,
+        exit_k=2,
+        jitter=0.0,
     ),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
 from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
 from xdeepint_ext.schema import Feature, Schema
 from xdeepint_ext.utils.signatures import input_signature
@@ -32,6 +32,7 @@ MODELS = {
     "fm": lambda schema: FM(schema, width=WIDTH),
     "lr": LR,
     "dynint": lambda schema: DynInt(schema, width=WIDTH, num_layers=2, num_subspaces=2, reduction_ratio=2),
+    "adaensemble": lambda schema: AdaEnsemble(schema, width=WIDTH, num_layers=2, experts=("pin", "cross"), k=1),
     "dnn": lambda schema: DNN(schema, width=WIDTH, units=[5, 3]),
     "wide & deep": lambda schema: WideDeep(schema, width=WIDTH, units=[5, 3]),
     "deepfm": lambda schema: DeepFM(schema, width=WIDTH, units=[5, 3]),
@@ -41,7 +42,10 @@ MODELS = {
 
 
 EVERY_MODEL = [
-    pytest.param(name, marks=() if name in ("linear", "xdeepint", "multi-head", "fm", "dynint") else pytest.mark.slow)
+    pytest.param(
+        name,
+        marks=() if name in ("linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble") else pytest.mark.slow,
+    )
     for name in MODELS
 ]
 """Names to parametrise costly tests with: one of each family in the default run."""

@@ -17,7 +17,7 @@ DISPATCHES = ("auto", "gather", "dense")
 
 @register
 class EarlyExit(tf.keras.layers.Layer):
-    """`sum_d pi_d logit_d` with `logit_d = estimator_d(x_{d+1})`, `x_{d+1} = x_d + layer_d(x_d, x_0)`, where pi_d is not 0.
+    """`sum_d pi_d logit_d` with `logit_d = estimator_d(x_{d+1})`, `x_{d+1} = x_d + layer_d(x_d, x_0)`.
 
     The gates `pi = gate(stop_gradient(x_0))` are made before the first layer, and deeper layers than an example needs
     are not computed for it. In training the gates mix depths; in inference an example takes its most probable depth

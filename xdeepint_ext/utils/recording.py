@@ -6,12 +6,14 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 
+import tensorflow as tf
+
 _RECORDING = contextvars.ContextVar("xdeepint_ext_recording", default=True)
 
 
 def is_recording() -> bool:
-    """Whether a layer that is being called or traced updates its metrics."""
-    return _RECORDING.get()
+    """Whether a layer that is being called or traced updates its metrics: not while a strategy builds it."""
+    return _RECORDING.get() and not tf.distribute.in_cross_replica_context()
 
 
 @contextlib.contextmanager
