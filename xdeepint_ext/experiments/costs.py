@@ -6,10 +6,12 @@ import math
 
 import tensorflow as tf
 
+from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.multiply_adds import multiply_adds
 
-__all__ = ["costs"]
+__all__ = ["costs", "costs_of_config"]
 
 BATCH = 16  # any: what is counted is in proportion to it
 
@@ -29,6 +31,13 @@ def costs(model: RankingModel, notes: list[str] | None = None) -> dict[str, floa
         if notes is not None:
             notes.append(f"multiply_adds: {error}")
     return {"parameters": int(parameters), "multiply_adds": count}
+
+
+def costs_of_config(config: Config) -> dict[str, float]:
+    """`costs` of a config's model, which is built and not trained."""
+    model = config.options.make(Inputs(config).schema)
+    model.build_from_schema()
+    return costs(model)
 
 
 def _of_trunk(model: RankingModel) -> float:

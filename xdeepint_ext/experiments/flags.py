@@ -98,7 +98,7 @@ def find_flagfiles(arguments: Sequence[str]) -> list[str]:
     found = []
     for argument in arguments:
         flag, _, name = argument.partition("=")
-        if flag.lstrip("-") == "flagfile" and argument.startswith("-") and name and not os.path.exists(name):
+        if flag.lstrip("-") == "flagfile" and argument.startswith("-") and name and not os.path.isfile(name):
             path = os.path.join(FLAGFILES, f"{name}.cfg")
             if not os.path.exists(path):
                 known = sorted(file.removesuffix(".cfg") for file in os.listdir(FLAGFILES) if file.endswith(".cfg"))
