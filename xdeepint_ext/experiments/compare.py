@@ -21,16 +21,23 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
 from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments import plots
 from xdeepint_ext.experiments.choosing import METRICS, Choice, Search, best, check_alike, choose, search_file
 from xdeepint_ext.experiments.command_line import quieten
 from xdeepint_ext.experiments.differences import make_differences, rows_without
-from xdeepint_ext.experiments.flags import define_flags, find_flagfiles, given_flags
+from xdeepint_ext.experiments.flags import (
+    define_flags,
+    define_options,
+    find_flagfiles,
+    given_flags,
+    values_of_flags,
+)
 from xdeepint_ext.experiments.inputs import select_features
 from xdeepint_ext.experiments.model_options import MODELS
+from xdeepint_ext.experiments.options import check_choices, option
 from xdeepint_ext.experiments.rendering import NAMES, as_csv, as_markdown
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.run_directory import write_atomically
@@ -39,7 +46,7 @@ from xdeepint_ext.experiments.summary import Line, summarize
 from xdeepint_ext.experiments.sweep import Sweep, at_seed, run_sweep
 from xdeepint_ext.experiments.tables import TABLES
 
-__all__ = ["Comparison", "compare", "train"]
+__all__ = ["Comparison", "Options", "compare", "run", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,82 +162,89 @@ def _dataset(sweep: Sweep) -> str:
     return Manifest.load(at_seed(first, sweep.seeds[0]).data_dir).dataset
 
 
-def _define() -> None:
-    flags.DEFINE_list("models", [], f"models to compare, of {','.join(sorted(MODELS))}")
-    flags.DEFINE_enum("table", None, sorted(TABLES), "rows to compare in place of models (experiments/tables.py)")
-    flags.DEFINE_string("results", None, "CSV file of finished runs; made where it is absent", required=True)
-    flags.DEFINE_string("output_dir", None, "gets the table, the plot, predictions and chosen settings", required=True)
-    flags.DEFINE_integer("seeds", 3, "each row is trained with the seeds 0 .. SEEDS - 1", lower_bound=1)
-    flags.DEFINE_list("only", [], "train these rows only (names or patterns) and make no table: another process does")
-    flags.DEFINE_enum(
-        "choose_by", "auc", list(METRICS), "metric of the valid split that chooses settings and reference"
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line says besides the flags of the runs. Each field is a flag.
+
+    Raises:
+      ValueError: a value is missing, or none of its choices.
+    """
+
+    models: tuple[str, ...] = option((), f"models to compare, of {','.join(sorted(MODELS))}")
+    table: str = option("", "rows to compare in place of models, stated in experiments/tables.py")
+    results: str = option("", "CSV file of finished runs; made where it is absent")
+    output_dir: str = option("", "gets the table, the plot, predictions and chosen settings")
+    seeds: int = option(3, "each row is trained with the seeds 0 .. SEEDS - 1")
+    only: tuple[str, ...] = option(
+        (), "train these rows only (names, patterns), no table: another process does the rest"
     )
-    flags.DEFINE_string("searches", "", "data set whose trials are run; default: that of the data; none: no search")
-    flags.DEFINE_boolean("search", False, "search models that have a flagfile MODEL_DATASET, too")
-    flags.DEFINE_string("reference", "", "row to compare with; default: the best on the valid split")
-    flags.DEFINE_enum("split", "test", ["valid", "test"], "of the table; valid: do not touch the test part")
-    flags.DEFINE_boolean("differences", True, "ensembles and intervals; runs whose predictions are gone are repeated")
-    flags.DEFINE_boolean("plot", True, "draw NAME.png (needs matplotlib)")
-    define_flags(MODELS)
+    choose_by: str = option("auc", "metric of the valid split that chooses settings and reference", METRICS)
+    searches: str = option("", "data set whose trials are run; default: that of the data; none: no search")
+    search: bool = option(False, "search models that have a flagfile MODEL_DATASET, too")
+    reference: str = option("", "row to compare with; default: the best on the valid split")
+    split: str = option("test", "part that the table is about; valid: the test part stays untouched", ("valid", "test"))
+    differences: bool = option(True, "ensembles and intervals; runs whose predictions are gone are repeated")
+    plot: bool = option(True, "draw NAME.png (needs matplotlib)")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("results", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} must be given")
+        if bool(self.models) == bool(self.table):
+            raise ValueError(f"give either --models or --table, got {self.models} and {self.table!r}")
+        for flag, names, known in (("models", self.models, MODELS), ("table", (self.table,), ("", *TABLES))):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise ValueError(f"--{flag}: {unknown[0]!r} is none of {sorted(known)}")
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be >= 1, got {self.seeds}")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags and runs."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    quieten()
-    try:
-        _main(flags.FLAGS)
-    except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on with the run that was under way")
+def run(options: Options, given: Mapping[str, Any]) -> str:
+    """Does what the command line says.
 
+    Args:
+      options: its own flags.
+      given: flags of the runs, `data_dir` among them.
 
-def _main(values: flags.FlagValues) -> None:
-    given = given_flags(MODELS)
-    given.pop("seed", None)
-    if bool(values.models) == bool(values.table):
-        raise ValueError("give either --models or --table")
+    Returns:
+      The table; "" with `only`.
+
+    Raises:
+      ValueError: flags, models and data do not fit together.
+    """
     if "data_dir" not in given:
         raise ValueError("--data_dir must name a directory that data.prepare wrote; {seed} in it stands for the seed")
-    if values.plot and not values.only:
+    if options.plot and not options.only:
         plots.require_matplotlib("the plot", "--noplot")
     choices: dict[str, Choice] = {}
-    if values.table:
-        settings = settings_of_table(TABLES[values.table], given)
-        settings = {name: settings[name] for name in _chosen(settings, values.only)}
+    if options.table:
+        settings = settings_of_table(TABLES[options.table], given)
+        settings = {name: settings[name] for name in _chosen(settings, options.only)}
     else:
-        choices = _choices(given, values)
+        files = (options.results, options.output_dir)
+        search = Search(given, *files, options.choose_by, name=options.searches, anew=options.search)
+        choices = {model: choose(model, search) for model in _chosen(options.models, options.only)}
         settings = {name: choice.config for name, choice in choices.items()}
         check_alike(settings)
-    predictions = os.path.join(values.output_dir, "predictions")
-    sweep = Sweep(settings, tuple(range(values.seeds)), values.results, values.split, predictions)
-    if values.only:
+    predictions = os.path.join(options.output_dir, "predictions")
+    sweep = Sweep(settings, tuple(range(options.seeds)), options.results, options.split, predictions)
+    if options.only:
         train(sweep)
-        return
+        return ""
     comparison = Comparison(
         sweep,
-        values.output_dir,
-        values.table or "models",
-        values.choose_by,
-        values.reference,
-        values.differences,
-        TABLES[values.table].metrics if values.table else (),
+        options.output_dir,
+        options.table or "models",
+        options.choose_by,
+        options.reference,
+        options.differences,
+        TABLES[options.table].metrics if options.table else (),
         choices,
-        values.plot,
+        options.plot,
     )
-    print(compare(comparison), end="")
-
-
-def _choices(given: Mapping[str, Any], values: flags.FlagValues) -> dict[str, Choice]:
-    unknown = sorted(set(values.models) - set(MODELS))
-    if unknown:
-        raise ValueError(f"models: {unknown[0]!r} is none of {sorted(MODELS)}")
-    search = Search(
-        given, values.results, values.output_dir, values.choose_by, name=values.searches, anew=values.search
-    )
-    return {model: choose(model, search) for model in _chosen(values.models, values.only)}
+    return compare(comparison)
 
 
 def _chosen(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -238,12 +252,28 @@ def _chosen(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(names))
     fitting = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     if patterns and not fitting:
-        raise ValueError(f"only: {patterns} fit none of {names}")
+        raise ValueError(f"--only: {','.join(patterns)} fits none of {names}")
     return fitting if patterns else names
 
 
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags and runs."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    quieten()
+    given = given_flags(MODELS)
+    given.pop("seed", None)
+    try:
+        print(run(Options(**values_of_flags(Options)), given), end="")
+    except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on with the run that was under way")
+
+
 if __name__ == "__main__":
-    _define()
+    define_options([Options])
+    define_flags(MODELS)
     try:
         arguments = find_flagfiles(sys.argv)
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ from absl import flags
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.flags import FLAGFILES, define_flags, find_flagfiles, given_flags
 from xdeepint_ext.experiments.model_options import MODELS
-from xdeepint_ext.experiments.options import flag_types, options_of
+from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.tables import Table
 
 __all__ = ["flagfile", "flagfile_values", "make_config", "parse_setting", "settings_of_table"]
@@ -52,20 +52,22 @@ def parse_setting(model: str, text: str) -> dict[str, Any]:
 
     Args:
       model: whose flags there are besides those of every run.
-      text: `flag=value ...`; a tuple's items are joined by commas.
+      text: `flag=value ...`, as on a command line.
 
     Raises:
-      ValueError: a part is not `flag=value`, the model has no such flag, or the value is of another type.
+      ValueError: a part is not `flag=value`, the model has no such flag, or the value is of no use.
     """
-    types = {**flag_types(Config), **flag_types(MODELS[model])}
-    found: dict[str, Any] = {}
+    arguments = []
     for part in text.split():
-        flag, separator, value = part.partition("=")
-        for name in ("lambda1", "lambda2") if flag == "lambda" else (flag,):
-            if not separator or name not in types:
-                raise ValueError(f"setting: expected FLAG=VALUE with a flag of model {model!r}, got {part!r}")
-            found[name] = _parsed(types[name], value, part)
-    return found
+        flag, _, value = part.partition("=")
+        arguments += [f"--{name}={value}" for name in (("lambda1", "lambda2") if flag == "lambda" else (flag,))]
+    flag_values = flags.FlagValues()
+    define_flags([model], flag_values)
+    try:
+        flag_values(["setting", *arguments])
+    except flags.Error as error:
+        raise ValueError(f"setting {text!r} of model {model!r}: {error}") from None
+    return given_flags([model], flag_values)
 
 
 def flagfile_values(name: str) -> dict[str, Any]:
@@ -83,12 +85,3 @@ def flagfile(name: str) -> str:
     """Path of the package's flagfile of that name, or "" where there is none."""
     path = os.path.join(FLAGFILES, f"{name}.cfg")
     return path if os.path.exists(path) else ""
-
-
-def _parsed(kind: type, value: str, part: str) -> Any:
-    if kind is tuple:
-        return tuple(int(item) if item.isdigit() else item for item in value.split(",") if item)
-    try:
-        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError):
-        raise ValueError(f"setting: expected a {kind.__name__} in {part!r}") from None
