@@ -65,8 +65,19 @@ def test_flags_txt_repeats_a_config():
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_flagfile_is_found_by_name_and_makes_a_model(name):
-    config = parse(name.partition("_")[0], ["--data_dir=data", f"--flagfile={name}"])
-    assert set(make_optimizers(config, 10)) == {"embedding", "interaction", "default"}
+    model = name.partition("_")[0]
+    for reader in [model] if model in MODELS else MODELS:  # a data set's own is for all models
+        config = parse(reader, ["--data_dir=data", f"--flagfile={name}"])
+        assert set(make_optimizers(config, 10)) == {"embedding", "interaction", "default"}
+
+
+def test_a_data_set_s_flagfile_is_what_its_model_s_flagfiles_share(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for data in ("adult", "kuairand"):
+        os.mkdir(data)  # a folder of that name is no flagfile
+        shared, own = (parse("xdeepint", ["--data_dir=d", f"--flagfile={name}"]) for name in (data, f"xdeepint_{data}"))
+        options = {"width", "num_layers", "num_subspaces"}
+        assert {n: v for n, v in own.changed().items() if n not in options} == shared.changed()
 
 
 def test_the_papers_settings_are_bundled():

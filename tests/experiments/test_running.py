@@ -27,6 +27,7 @@ def test_a_run_learns_the_interaction_and_reports_exact_metrics(learned):
     assert learned.metrics["test.logloss"] == metrics.log_loss(labels, logits)
     assert learned.metrics["test.gauc"] == metrics.gauc(labels, logits, predictions.groups).value
     assert learned.metrics["parameters"] == sum(np.prod(w.shape) for w in learned.model.weights)
+    assert learned.metrics["multiply_adds"] > 0
 
 
 def test_slices_have_readable_names(learned):

@@ -1,4 +1,4 @@
-"""Sweeps: rows of settings over seeds, resumed, compared and rendered."""
+"""Sweeps: rows of settings over seeds, resumed; their ensembles and differences."""
 
 import os
 
@@ -8,18 +8,17 @@ import pytest
 from xdeepint_ext.data.prepare import prepare
 from xdeepint_ext.experiments import sweep as sweeps
 from xdeepint_ext.experiments.comparing import comparisons_file, ensemble
+from xdeepint_ext.experiments.differences import make_differences, rows_without
 from xdeepint_ext.experiments.inputs import record_keys
 from xdeepint_ext.experiments.predictions import Predictions
-from xdeepint_ext.experiments.rendering import render
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.scores import sigmoid
-from xdeepint_ext.experiments.settings import make_config, parse_grid, settings_of_table
-from xdeepint_ext.experiments.sweep import Sweep, compare_rows, run_sweep
-from xdeepint_ext.experiments.tables import TABLES, Table
+from xdeepint_ext.experiments.summary import summarize
+from xdeepint_ext.experiments.sweep import Sweep, run_sweep
 
 
 @pytest.fixture(scope="module")
-def swept(config_of, data_dirs, tmp_path_factory):
+def swept(config_of, tmp_path_factory):
     """Two rows, two seeds, with predictions: (sweep, results)."""
     folder = tmp_path_factory.mktemp("sweep")
     rows = {"LR": config_of(model="lr", model_options={}, max_steps=2), "xDeepInt": config_of(max_steps=2)}
@@ -29,12 +28,8 @@ def swept(config_of, data_dirs, tmp_path_factory):
 
 def test_every_row_is_run_with_every_seed(swept):
     _, results = swept
-    assert [(row["row"], row["seed"]) for row in results] == [
-        ("LR", "0"),
-        ("xDeepInt", "0"),
-        ("LR", "1"),
-        ("xDeepInt", "1"),
-    ]
+    runs = [(row["row"], row["seed"]) for row in results if row["data"]]
+    assert runs == [("LR", "0"), ("xDeepInt", "0"), ("LR", "1"), ("xDeepInt", "1")]
     assert all(0 < float(row["test.auc"]) < 1 and row["configuration"] and row["settings"] for row in results)
     assert all("/" not in row["settings"] for row in results)  # no places
 
@@ -42,43 +37,59 @@ def test_every_row_is_run_with_every_seed(swept):
 def test_a_sweep_goes_on_behind_what_is_finished(swept, monkeypatch):
     sweep, results = swept
     monkeypatch.setattr(sweeps, "execute", None)  # nothing is run
-    assert list(run_sweep(sweep)) == list(results)
-    lost = sweeps.prediction_path(sweep, next(iter(results)))
+    assert list(run_sweep(sweep, with_predictions=True)) == list(Results(sweep.results))
+    lost = sweep.prediction_path(next(iter(results)))
     os.rename(lost, f"{lost}.away")
+    run_sweep(sweep)  # the results are there
     with pytest.raises(TypeError):
-        run_sweep(sweep)  # predictions are wanted too
+        run_sweep(sweep, with_predictions=True)
+    with pytest.raises(FileNotFoundError, match="row 'LR', seed 0: no predictions at"):
+        make_differences(sweep, ["LR"], "LR")
     os.rename(f"{lost}.away", lost)
 
 
-def test_comparing_adds_ensembles_and_differences_that_are_rendered(swept):
+def test_ensembles_and_differences_are_made_once(swept):
     sweep, _ = swept
-    compare_rows(sweep, "LR")
-    compare_rows(sweep, "LR")  # which replaces, and adds no second line
+    assert rows_without(sweep, "LR") == ["LR", "xDeepInt"]
+    make_differences(sweep, ["LR", "xDeepInt"], "LR")
+    make_differences(sweep, ["LR", "xDeepInt"], "LR")  # which replaces, and adds no second line
+    assert rows_without(sweep, "LR") == []
+    assert rows_without(sweep, "xDeepInt") == ["LR"]
     results, comparisons = Results(sweep.results), Results(comparisons_file(sweep.results))
     (together,) = results.all({"settings": sweep.settings["xDeepInt"].settings(), "seed": "0+1"})
     rows = [row for row in results if row["row"] == "xDeepInt" and row["data"]]
-    members = [Predictions.load(sweeps.prediction_path(sweep, row)) for row in rows]
+    members = [Predictions.load(sweep.prediction_path(row)) for row in rows]
     mean = np.mean([sigmoid(member.logits["click"]) for member in members], axis=0)
     np.testing.assert_allclose(sigmoid(ensemble(members).logits["click"]), mean, rtol=1e-9)
-    assert {(row["kind"], row["metric"]) for row in comparisons} >= {("seeds", "auc"), ("ensemble", "gauc")}
-    text = render(sweep.settings, ("auc", "gauc"), results, comparisons, "test", "LR")
-    lines = text.splitlines()
-    assert lines[0] == "|  | seeds | AUC | GAUC | AUC − LR's (95 %) |"
-    names = ["LR", "LR, ensemble", "xDeepInt", "xDeepInt, ensemble"]
-    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in names]
+    kinds = {(kind, metric) for kind in ("seeds", "ensemble") for metric in ("auc", "gauc", "logloss")}
+    assert {(row["kind"], row["metric"]) for row in comparisons} == kinds
+    lines = {(line.name, line.ensemble): line for line in summarize(sweep, "LR")}
+    assert list(lines) == [("LR", False), ("LR", True), ("xDeepInt", False), ("xDeepInt", True)]
+    line = lines["xDeepInt", False]
     values = [float(row["test.auc"]) for row in rows]
-    assert f"| xDeepInt | 2 | {np.mean(values):.5f} ± {np.std(values, ddof=1):.5f} |" in text
-    assert f"{float(together['test.auc']):.5f}" in text
-    found = comparisons.find({"kind": "seeds", "metric": "auc"})
-    assert f"{float(found['value']):+.5f} ({float(found['low']):+.5f} … {float(found['high']):+.5f})" in lines[4]
+    assert line.mean("auc") == np.mean(values) and line.deviation("auc") == np.std(values, ddof=1)
+    assert lines["xDeepInt", True].values["auc"] == [float(together["test.auc"])]
+    of_reference = lines["LR", False].values["auc"]
+    assert line.differences["auc"].value == pytest.approx(np.mean(np.subtract(values, of_reference)), abs=1e-6)
+    assert not lines["LR", False].differences and not lines["LR", True].differences
 
 
-def test_missing_runs_and_predictions_are_named(swept, config_of, tmp_path):
+def test_a_run_made_anew_takes_what_was_made_of_the_old_one_with_it(config_of, tmp_path):
+    rows = {name: config_of(model="lr", model_options={}, max_steps=n) for n, name in enumerate("abc", 1)}
+    sweep = Sweep(rows, (0, 1), str(tmp_path / "results.csv"), predictions_dir=str(tmp_path / "predictions"))
+    results = run_sweep(sweep)
+    make_differences(sweep, list(rows), "a")
+    os.remove(sweep.prediction_path(sweep.find(results, "b", 1)))
+    run_sweep(sweep, with_predictions=True)
+    assert rows_without(sweep, "a") == ["b"]
+    assert len(Results(sweep.results).all({"row": "b", "seed": "1"})) == 1
+    assert not [row for row in Results(comparisons_file(sweep.results)) if row["row"] == "b"]
+
+
+def test_missing_runs_are_named(swept, config_of):
     sweep, _ = swept
     with pytest.raises(FileNotFoundError, match="row 'other', seed 0: no finished run in"):
-        compare_rows(Sweep({"other": config_of(max_steps=1)}, (0,), sweep.results), "")
-    with pytest.raises(FileNotFoundError, match="row 'LR', seed 0: no predictions at"):
-        compare_rows(Sweep({"LR": sweep.settings["LR"]}, (0,), sweep.results, "test", str(tmp_path)), "")
+        make_differences(Sweep({"other": config_of(max_steps=1)}, (0,), sweep.results), ["other"], "other")
 
 
 def test_validation_only_leaves_the_test_part_alone(config_of, tmp_path, monkeypatch):
@@ -99,6 +110,18 @@ def test_validation_only_leaves_the_test_part_alone(config_of, tmp_path, monkeyp
     assert len(Results(path).all({"seed": 0}, "test.auc")) == 1
 
 
+def test_a_run_that_diverges_ends_a_sweep_or_is_written_down(config_of, tmp_path, monkeypatch):
+    path = str(tmp_path / "results.csv")
+    rows = {"a": config_of(learning_rate=1e30, optimizer="adagrad")}
+    with pytest.raises(FloatingPointError):
+        run_sweep(Sweep(rows, (0,), path))
+    sweep = Sweep(rows, (0,), path, may_fail=True)
+    (row,) = run_sweep(sweep)
+    assert row["finished"].startswith("failed: the training loss is") and sweep.find(Results(path), "a", 0) is None
+    monkeypatch.setattr(sweeps, "execute", None)
+    run_sweep(sweep)  # is not tried again
+
+
 def test_records_have_one_fingerprint_however_they_were_prepared(data_dirs, tmp_path):
     for seed in (1, 2):
         options = {"rows": 300, "fields": 3, "ids_per_field": 4, "order": 2, "interactions": 1}
@@ -114,43 +137,3 @@ def test_an_ensemble_needs_the_same_records():
         ensemble([a, b])
     with pytest.raises(ValueError, match="at least one member"):
         ensemble([])
-
-
-def test_a_grid_multiplies_the_rows():
-    assert parse_grid("learning_rate=0.1,1 residual=true,false dnn_units=4+5,") == {
-        "learning_rate": [0.1, 1.0],
-        "residual": [True, False],
-        "dnn_units": [(4, 5), ()],
-    }
-    table = Table({"a": {}, "b": {"model": "lr"}}, base={"epochs": 2})
-    settings = settings_of_table(table, {"data_dir": "d"}, parse_grid("learning_rate=0.1,1"))
-    rates = ("learning_rate=0.1", "learning_rate=1.0")
-    assert list(settings) == [f"{row} {rate}" for row in "ab" for rate in rates]
-    assert settings["b learning_rate=1.0"].model == "lr"
-    assert settings["a learning_rate=0.1"].epochs == 2
-    with pytest.raises(ValueError, match="expected FLAG=VALUE,VALUE with a flag of a run, got 'rate=1'"):
-        parse_grid("rate=1")
-
-
-def test_settings_of_other_models_are_left_out_and_unknown_ones_refused():
-    assert make_config({"data_dir": "d", "model": "lr", "num_layers": 3}).settings() == "model=lr"
-    with pytest.raises(ValueError, match="'num_layer' is no flag of any run"):
-        make_config({"data_dir": "d", "num_layer": 3})
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_makes_configs(name):
-    settings = settings_of_table(TABLES[name], {"data_dir": "d"}, {})
-    assert len({config.settings() for config in settings.values()}) == len(settings) or "models" in name
-    assert TABLES[name].reference in ("", *settings)
-
-
-def test_results_keep_old_rows_when_columns_are_added(tmp_path):
-    path = str(tmp_path / "results.csv")
-    Results(path).add({"seed": 1, "settings": "a=0.50 model=lr"}, {"x": 0.25})
-    results = Results(path)
-    results.add({"seed": 2, "settings": "model=lr"}, {"y": 1})
-    again = Results(path)
-    assert again.find({"settings": "model=lr a=.5", "seed": "1"})["x"] == "0.25"
-    assert again.find({"seed": 1}, needs="y") is None
-    assert [row["y"] for row in again] == ["", "1"]

@@ -1,4 +1,4 @@
-"""Ensembles of seeds, and whether the rows of a table differ from its reference, from kept predictions."""
+"""Ensembles of seeds and paired differences of predictions, and the file of the latter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from xdeepint_ext.experiments.config import canonical
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.scores import score, sigmoid
 from xdeepint_ext.metrics import paired_bootstrap
 
-__all__ = ["compare", "comparisons_file", "ensemble"]
+__all__ = ["add_comparison", "add_ensemble", "compare", "comparisons_file", "ensemble", "forget"]
 
 REPLICATES = 1000
 
@@ -66,6 +67,20 @@ def comparisons_file(results: str) -> str:
     """The file that stands beside the results and holds the comparisons."""
     base, extension = os.path.splitext(results)
     return f"{base}_comparisons{extension}"
+
+
+def forget(results: Results, settings: str, seed: int) -> None:
+    """Drops ensembles and comparisons that a run of these settings and this seed is part of: it was run anew."""
+    results.remove(
+        lambda row: "+" in row["seed"] and _has(row["seed"], seed) and canonical(row["settings"]) == settings
+    )
+    Results(comparisons_file(results.path)).remove(
+        lambda row: _has(row["seeds"], seed) and settings in (canonical(row["settings"]), canonical(row["other"]))
+    )
+
+
+def _has(seeds: str, seed: int) -> bool:
+    return str(seed) in seeds.split("+")
 
 
 def add_ensemble(results: Results, row: Mapping[str, str], seeds: str, predictions: Predictions, split: str) -> None:

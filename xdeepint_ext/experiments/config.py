@@ -105,11 +105,14 @@ class Config:
             if changes in (None, field.metadata["changes"])
         }
 
+    def changed(self) -> dict[str, Any]:
+        """The options that change training and are not at their defaults, the seed apart."""
+        default = Config(data_dir="-", model=self.model).flags("training")
+        return {n: v for n, v in self.flags("training").items() if n != "seed" and v != default[n]}
+
     def settings(self) -> str:
         """The model and all that changes its training, data and seed apart, as `flag=value ...` without defaults."""
-        default = Config(data_dir="-", model=self.model).flags("training")
-        changed = {n: v for n, v in self.flags("training").items() if n != "seed" and v != default[n]}
-        return canonical(" ".join([f"model={self.model}", *(f"{n}={_text(v)}" for n, v in changed.items())]))
+        return canonical(" ".join([f"model={self.model}", *(f"{n}={_text(v)}" for n, v in self.changed().items())]))
 
     def fingerprint(self) -> str:
         """SHA-256 (first 12 hex digits) of `settings`."""

@@ -1,8 +1,9 @@
-"""Flags made of `Config` and of the models' options, and flagfiles by name."""
+"""Flags made of options stated as data, such as `Config` and the models', and flagfiles by name."""
 
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.options import flag_types, options_of
 
-__all__ = ["FLAGFILES", "config_of_flags", "define_flags", "find_flagfiles", "parse"]
+__all__ = ["FLAGFILES", "config_of_flags", "define_flags", "define_options", "find_flagfiles", "parse"]
 
 FLAGFILES = os.path.join(os.path.dirname(__file__), "flagfiles")
 # `--help` lists them under the program that calls, not under this module.
@@ -33,8 +34,18 @@ def define_flags(models: Iterable[str], flag_values: flags.FlagValues = flags.FL
       models: whose options; an option that several models have is one flag.
       flag_values: where.
     """
+    define_options((Config, *(MODELS[model] for model in models)), flag_values)
+
+
+def define_options(classes: Iterable[type], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of dataclasses of `option`s.
+
+    Args:
+      classes: an option that several have is one flag.
+      flag_values: where.
+    """
     defined: set[str] = set()
-    for cls in (Config, *(MODELS[model] for model in models)):
+    for cls in classes:
         types = flag_types(cls)
         for name, field in options_of(cls).items():
             if name in defined:
@@ -56,11 +67,16 @@ def config_of_flags(model: str, flag_values: flags.FlagValues = flags.FLAGS) -> 
       model: name of the model.
       flag_values: with the flags of `define_flags`.
     """
+    return Config(
+        model=model,
+        model_options=values_of_flags(MODELS[model], flag_values),
+        **values_of_flags(Config, flag_values),
+    )
 
-    def values(cls: type) -> dict[str, Any]:
-        return {name: _converted(cls, name, flag_values[name].value) for name in options_of(cls)}
 
-    return Config(model=model, model_options=values(MODELS[model]), **values(Config))
+def values_of_flags(cls: type, flag_values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """The values of a class's options that parsed flags state."""
+    return {name: _converted(cls, name, flag_values[name].value) for name in options_of(cls)}
 
 
 def given_flags(models: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
@@ -98,7 +114,7 @@ def find_flagfiles(arguments: Sequence[str]) -> list[str]:
     found = []
     for argument in arguments:
         flag, _, name = argument.partition("=")
-        if flag.lstrip("-") == "flagfile" and argument.startswith("-") and name and not os.path.exists(name):
+        if flag.lstrip("-") == "flagfile" and argument.startswith("-") and name and not os.path.isfile(name):
             path = os.path.join(FLAGFILES, f"{name}.cfg")
             if not os.path.exists(path):
                 known = sorted(file.removesuffix(".cfg") for file in os.listdir(FLAGFILES) if file.endswith(".cfg"))
@@ -112,7 +128,7 @@ def _converted(cls: type, name: str, value: Any) -> Any:
     """Lists as tuples, of whole numbers where the option says so."""
     if flag_types(cls)[name] is not tuple:
         return value
-    numbers = "int" in str(cls.__annotations__[name])
+    numbers = int in typing.get_args(typing.get_type_hints(cls)[name])
     try:
         return tuple(int(item) if numbers else item for item in value)
     except ValueError:

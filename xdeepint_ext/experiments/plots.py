@@ -1,17 +1,19 @@
-"""The pictures of `report.html`, each as an SVG text. Nothing else in the package needs matplotlib."""
+"""The pictures of `report.html`, as SVG texts, and of `compare`, as PNG: all that needs matplotlib."""
 
 from __future__ import annotations
 
 import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from xdeepint_ext.metrics import CalibrationTable
 
-__all__ = ["calibration", "heat_map", "learning_curves", "require_matplotlib", "roc", "zero_rows"]
+__all__ = ["calibration", "error_bars", "heat_map", "learning_curves", "require_matplotlib", "roc", "zero_rows"]
+
+Picture = TypeVar("Picture", str, bytes)
 
 TRAIN, VALID, OTHER = "#7f8c9b", "#1f6fb2", "#c44e52"
 COLOURS = (VALID, OTHER, "#4f9d5d", "#8b6bb1", "#c98b2b", "#5aa7b5")
@@ -29,8 +31,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(what: str = "report.html", without: str = "--noreport") -> None:
     """Checks that the pictures can be drawn.
+
+    Args:
+      what: needs them.
+      without: flag that does without.
 
     Raises:
       ImportError: matplotlib is not installed; names the extra that brings it.
@@ -39,15 +45,15 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ImportError(
-            'report.html needs matplotlib: pip install "xdeepint-ext[plots]", or leave the report out (--noreport)'
+            f'{what} needs matplotlib: pip install "xdeepint-ext[plots]", or leave it out ({without})'
         ) from None
 
 
-def _styled(draw: Callable[..., str]) -> Callable[..., str]:
+def _styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
     """Draws in this file's style, whatever the process's is."""
 
     @functools.wraps(draw)
-    def drawn(*arguments: Any, **keywords: Any) -> str:
+    def drawn(*arguments: Any, **keywords: Any) -> Picture:
         require_matplotlib()
         import matplotlib
 
@@ -173,6 +179,37 @@ def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: flo
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return _svg(figure)
+
+
+@_styled
+def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title: str, label: str) -> bytes:
+    """Mean and standard deviation, a line a row, the highest on top.
+
+    Args:
+      values: name -> (mean, standard deviation; NaN = none).
+      reference: its row is marked, and its mean drawn through all.
+      title: of the picture.
+      label: of the axis.
+
+    Returns:
+      A PNG.
+    """
+    names = sorted(values, key=lambda name: values[name][0], reverse=True)
+    figure, (ax,) = _figure(1, width=8, height=1.3 + 0.3 * len(names))
+    ax.axvline(values[reference][0], color=OTHER, linewidth=1, linestyle=":")
+    for place, name in enumerate(names):
+        mean, deviation = values[name][0], np.nan_to_num(values[name][1])
+        colour = OTHER if name == reference else VALID
+        ax.errorbar(mean, place, xerr=deviation, fmt="o", ms=5, lw=1.4, capsize=3, color=colour)
+        number = f"{mean:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+        ax.text(1.02, place, number, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    ax.set_yticks(range(len(names)), [f"{name} (reference)" if name == reference else name for name in names])
+    ax.set(title=title, xlabel=label, ylim=(len(names) - 0.4, -0.6))
+    ax.xaxis.get_major_formatter().set_useOffset(False)
+    ax.grid(axis="y", visible=False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def _curve_name(name: str) -> str:

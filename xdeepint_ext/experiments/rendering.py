@@ -1,104 +1,99 @@
-"""A table of results as Markdown: mean ± standard deviation over seeds."""
+"""The lines of a table as Markdown and as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
+from xdeepint_ext.experiments.summary import COSTS, METRICS, Line
 
-from xdeepint_ext.experiments.config import Config
-from xdeepint_ext.experiments.results import Results
-
-__all__ = ["render"]
+__all__ = ["NAMES", "as_csv", "as_markdown"]
 
 NAMES = {
     "auc": "AUC",
-    "logloss": "log loss",
     "gauc": "GAUC",
+    "logloss": "log loss",
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "examples_per_second": "examples/s",
     "zero_embedding_rows": "zero embedding rows",
     "zero_interaction_weights": "zero interaction weights",
 }
-LOWER_IS_BETTER = ("logloss",)
+NONE = "–"
+COMPARED = ("auc", "gauc")  # the differences that Markdown shows; the CSV has all
 
 
-def render(
-    settings: Mapping[str, Config],
-    metrics: Sequence[str],
-    results: Results,
-    comparisons: Results,
-    split: str,
-    reference: str = "",
-) -> str:
-    """The Markdown table; a row without results is left empty.
+def as_markdown(lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int]) -> str:
+    """The Markdown table: mean ± standard deviation over seeds; `*` = the interval of the difference excludes 0.
 
     Args:
-      settings: row name -> config.
-      metrics: columns, without the split.
-      results: finished runs, and ensembles (whose seed is several, joined by `+`).
-      comparisons: of rows with the reference.
-      split: `valid` or `test`.
-      reference: the row that the others were compared with; "" = none.
+      lines: of the table.
+      reference: name of the row that the others were compared with.
+      metrics: columns besides the usual ones.
+      trials: row -> settings tried; none = no such column.
     """
-    heads = ["", "seeds", *(NAMES.get(metric, metric) for metric in metrics)]
-    if reference:
-        heads += [f"{NAMES.get(metric, metric)} − {reference}'s (95 %)" for metric in metrics[:1]]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for name, config in settings.items():
-        rows = results.all({"settings": config.settings()}, f"{split}.rows")
-        single = list({row["seed"]: row for row in rows if "+" not in row["seed"]}.values())
-        several = [row for row in rows if "+" in row["seed"]]
-        found = _difference(name, settings, comparisons, metrics, split, reference)
-        lines.append(_line(name, single, metrics, split, found))
-        if several:
-            found = _difference(name, settings, comparisons, metrics, split, reference, ensemble=True)
-            lines.append(_line(f"{name}, ensemble", several[-1:], metrics, split, found))
-    return "\n".join(lines)
-
-
-def _line(
-    name: str, rows: Sequence[Mapping[str, str]], metrics: Sequence[str], split: str, difference: str | None
-) -> str:
-    cells = [name, rows[0]["seed"].replace("+", ", ") if len(rows) == 1 else str(len(rows)) if rows else ""]
-    for metric in metrics:
-        texts = [row.get(f"{split}.{metric}") or row.get(metric) for row in rows]
-        values = [float(text) for text in texts if text]
-        cells.append(_mean(values, share=metric.startswith("zero_")))
-    if difference is not None:
-        cells.append(difference)
-    return "| " + " | ".join(cells) + " |"
-
-
-def _mean(values: Sequence[float], share: bool) -> str:
-    if not values:
-        return ""
-    if share:
-        return f"{np.mean(values):.1%}"
-    deviation = f" ± {np.std(values, ddof=1):.5f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.5f}{deviation}"
-
-
-def _difference(
-    name: str,
-    settings: Mapping[str, Config],
-    comparisons: Results,
-    metrics: Sequence[str],
-    split: str,
-    reference: str,
-    ensemble: bool = False,
-) -> str | None:
-    if not reference:
-        return None
-    if name == reference and not ensemble:
-        return ""
-    key = {
-        "settings": settings[name].settings(),
-        "other": settings[reference].settings(),
-        "split": split,
-        "kind": "ensemble" if ensemble else "seeds",
-        "metric": metrics[0],
+    shown = [metric for metric in METRICS if any(line.values[metric] for line in lines)]
+    compared = [metric for metric in COMPARED if any(metric in line.differences for line in lines)]
+    columns: dict[str, Callable[[Line], str]] = {
+        "": lambda line: f"{line.name}, ensemble" if line.ensemble else line.name,
+        "seeds": lambda line: str(line.seeds),
     }
-    found = comparisons.find(key)
+    if trials:
+        columns["trials"] = lambda line: NONE if line.ensemble else str(trials[line.name])
+    for metric in (*shown, *metrics, *COSTS):
+        columns[NAMES.get(metric, metric)] = lambda line, metric=metric: _value(line, metric)  # type: ignore[misc]
+    for metric in compared:
+        head = f"{NAMES[metric]} − {reference}'s (95 %)"
+        columns[head] = lambda line, metric=metric: _difference(line, metric)  # type: ignore[misc]
+    table = [list(columns), ["---", *["---:"] * (len(columns) - 1)]]
+    table += [[column(line) for column in columns.values()] for line in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def as_csv(lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int]) -> str:
+    """The same numbers in full, one line of the table a row; arguments as of `as_markdown`."""
+    stream = io.StringIO(newline="")
+    rows = [_row(line, reference, metrics, trials) for line in lines]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _row(line: Line, reference: str, metrics: Sequence[str], trials: Mapping[str, int]) -> dict[str, object]:
+    row: dict[str, object] = {"row": line.name, "ensemble": line.ensemble, "seeds": line.seeds}
+    if trials:
+        row["trials"] = trials[line.name]
+    for metric in (*METRICS, *metrics, *COSTS):
+        row |= {metric: _number(line.mean(metric)), f"{metric}_deviation": _number(line.deviation(metric))}
+    row["reference"] = reference
+    for metric, found in line.differences.items():
+        numbers = {"difference": found.value, "low": found.low, "high": found.high}
+        row |= {f"{metric}_{name}": _number(value) for name, value in numbers.items()}
+        row[f"{metric}_significant"] = found.significant
+    return {**row, "settings": line.settings}
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def _value(line: Line, metric: str) -> str:
+    mean, deviation = line.mean(metric), line.deviation(metric)
+    if math.isnan(mean):
+        return NONE
+    if metric in COSTS:
+        return f"{mean:,.0f}"
+    if metric.startswith("zero_"):
+        return f"{mean:.1%}"
+    return f"{mean:.5f}" if math.isnan(deviation) else f"{mean:.5f} ± {deviation:.5f}"
+
+
+def _difference(line: Line, metric: str) -> str:
+    found = line.differences.get(metric)
     if found is None:
-        return ""
-    value, low, high = (float(found[part]) for part in ("value", "low", "high"))
-    return f"{value:+.5f} ({low:+.5f} … {high:+.5f})"
+        return NONE
+    return f"{found.value:+.5f} ({found.low:+.5f} … {found.high:+.5f})" + (r" \*" if found.significant else "")

@@ -1,19 +1,26 @@
-"""A file of finished runs: one line each, appended at once, so that a sweep that broke off goes on behind the last."""
+"""A file of finished runs: one line each, added at once, so that what broke off goes on behind the last.
+
+Several processes may add to one file.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
+import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from xdeepint_ext.experiments.config import canonical
+from xdeepint_ext.experiments.run_directory import write_atomically
 
 __all__ = ["Results"]
 
 
 class Results:
-    """Rows of a CSV file. A key is some of their columns; `settings` are compared flag by flag, numbers as numbers.
+    """The rows of a CSV file. A key is some of their columns; `settings` are compared flag by flag, numbers as numbers.
 
     Args:
       path: of the file; it need not exist.
@@ -27,8 +34,18 @@ class Results:
     def __init__(self, path: str) -> None:
         self._path = path
         self._rows: list[dict[str, str]] = []
-        if os.path.exists(path):
-            with open(path, encoding="utf-8", newline="") as stream:
+        self.reload()
+
+    @property
+    def path(self) -> str:
+        """Of the file."""
+        return self._path
+
+    def reload(self) -> None:
+        """Reads the file again, for what other processes have added."""
+        self._rows = []
+        if os.path.exists(self._path):
+            with open(self._path, encoding="utf-8", newline="") as stream:
                 self._rows = list(csv.DictReader(stream))
 
     def __iter__(self) -> Iterator[dict[str, str]]:
@@ -50,26 +67,42 @@ class Results:
         ]
 
     def add(self, key: Mapping[str, Any], values: Mapping[str, Any], replace: bool = False) -> None:
-        """Appends a row and writes the file; a new column is empty in the rows before.
+        """Appends a row and writes the file, with what other processes have added; a new column is empty before.
 
         Args:
           key: its key.
           values: its other columns.
           replace: drop the rows that have the key already.
         """
-        if replace:
-            old = self.all(key)
-            self._rows = [row for row in self._rows if row not in old]
-        self._rows.append({name: _text(value) for name, value in {**key, **values}.items()})
-        columns = list(dict.fromkeys(name for found in self._rows for name in found))
-        directory = os.path.dirname(self._path)
+        with self._changed():
+            if replace:
+                old = self.all(key)
+                self._rows = [row for row in self._rows if row not in old]
+            self._rows.append({name: _text(value) for name, value in {**key, **values}.items()})
+
+    def remove(self, unwanted: Callable[[Mapping[str, str]], bool]) -> None:
+        """Drops the rows of which the function is true."""
+        self.reload()
+        if any(unwanted(row) for row in self._rows):
+            with self._changed():
+                self._rows = [row for row in self._rows if not unwanted(row)]
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[None]:
+        """Keeps other processes out, reads what they wrote, and at the end writes a file that replaces the old one."""
+        directory, name = os.path.split(self._path)
         if directory:
             os.makedirs(directory, exist_ok=True)
-        with open(f"{self._path}.part", "w", encoding="utf-8", newline="") as stream:
+        with open(os.path.join(directory, f".{name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.reload()
+            yield
+            columns = list(dict.fromkeys(name for found in self._rows for name in found))
+            stream = io.StringIO(newline="")
             writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(f"{self._path}.part", self._path)
+            write_atomically(self._path, stream.getvalue())
 
 
 def _comparable(name: str, text: str) -> str:

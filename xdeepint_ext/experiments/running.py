@@ -14,6 +14,7 @@ from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.experiments import artifacts
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.costs import costs
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
@@ -107,7 +108,7 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
             train(config, inputs, model, strategy, state, store, validate, write_event)
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
     notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
-    metrics = _describe(config, inputs, model, state)
+    metrics = {**_describe(config, inputs, model, state), **costs(model, notes), **sparsity(model)}
     for split, values in predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
         metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
@@ -173,9 +174,7 @@ def _describe(config: Config, inputs: Inputs, model: RankingModel, state: RunSta
         "best_step": now.step if now.best_step is None else now.best_step,
         "finished": now.finished,
         "examples_per_second": rate,
-        "parameters": int(sum(weight.shape.num_elements() for weight in model.weights)),
         "bad_records_skipped": sum(inputs.skipped.values()),
-        **sparsity(model),
     }
 
 

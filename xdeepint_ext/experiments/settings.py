@@ -1,38 +1,33 @@
-"""From a table's rows, flags and grids to configs."""
+"""From a table's rows, the settings of a search, flags and flagfiles to configs."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
 from xdeepint_ext.experiments.config import Config
-from xdeepint_ext.experiments.flags import define_flags, find_flagfiles, given_flags
+from xdeepint_ext.experiments.flags import FLAGFILES, define_flags, find_flagfiles, given_flags
 from xdeepint_ext.experiments.model_options import MODELS
-from xdeepint_ext.experiments.options import flag_types, options_of
+from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.tables import Table
 
-__all__ = ["make_config", "parse_grid", "settings_of_table"]
+__all__ = ["flagfile", "flagfile_values", "make_config", "parse_setting", "settings_of_table"]
+
+QUIET = {"cache": True, "progress": False}  # many short runs in one process
 
 
-def settings_of_table(table: Table, given: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> dict[str, Config]:
-    """Row name -> config: the table's flagfile, its base, the given flags, the grid's values, the row's own.
+def settings_of_table(table: Table, given: Mapping[str, Any]) -> dict[str, Config]:
+    """Row name -> config: the table's flagfile, its base, the given flags, the row's own.
 
     Args:
       table: the table.
       given: flags for all rows.
-      grid: flag -> values; every row is made once for each combination.
     """
-    base = {**flagfile_values(table.flagfile), "cache": True, "progress": False, **table.base, **given}
-    settings = {}
-    for name, row in table.rows.items():
-        for values in itertools.product(*grid.values()):
-            point = dict(zip(grid, values, strict=True))
-            title = " ".join([name, *(f"{flag}={value}" for flag, value in point.items())])
-            settings[title] = make_config({**base, **row, **point})
-    return settings
+    base = {**flagfile_values(table.flagfile), **QUIET, **table.base, **given}
+    return {name: make_config({**base, **row}) for name, row in table.rows.items()}
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
@@ -52,39 +47,41 @@ def make_config(values: Mapping[str, Any]) -> Config:
     return Config(model=model, model_options=options, **{n: v for n, v in values.items() if n in common})
 
 
+def parse_setting(model: str, text: str) -> dict[str, Any]:
+    """`"width=8 units=128,64 lambda=5"` -> flag values in their types; `lambda` stands for both penalties of G-FTRL.
+
+    Args:
+      model: whose flags there are besides those of every run.
+      text: `flag=value ...`, as on a command line.
+
+    Raises:
+      ValueError: a part is not `flag=value`, the model has no such flag, or the value is of no use.
+    """
+    arguments = []
+    for part in text.split():
+        flag, _, value = part.partition("=")
+        arguments += [f"--{name}={value}" for name in (("lambda1", "lambda2") if flag == "lambda" else (flag,))]
+    flag_values = flags.FlagValues()
+    define_flags([model], flag_values)
+    try:
+        flag_values(["setting", *arguments])
+    except flags.Error as error:
+        raise ValueError(f"setting {text!r} of model {model!r}: {error}") from None
+    return given_flags([model], flag_values)
+
+
 def flagfile_values(name: str) -> dict[str, Any]:
-    """The flags that a flagfile gives."""
+    """The flags that a flagfile gives; none without a name."""
     if not name:
         return {}
     flag_values = flags.FlagValues()
     flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
     define_flags(MODELS, flag_values)
-    flag_values(["sweep", *find_flagfiles([f"--flagfile={name}"])])
+    flag_values(["compare", *find_flagfiles([f"--flagfile={name}"])])
     return given_flags(MODELS, flag_values)
 
 
-def parse_grid(text: str) -> dict[str, list[Any]]:
-    """`"a=1,2 b=x"` -> {"a": [1, 2], "b": ["x"]}, in the types of the flags; a tuple's items are joined by `+`.
-
-    Raises:
-      ValueError: a part is not `flag=value,value`, or names no flag.
-    """
-    types: dict[str, type] = {}
-    for cls in (*MODELS.values(), Config):
-        types |= flag_types(cls)
-    grid: dict[str, list[Any]] = {}
-    for part in text.split():
-        flag, separator, values = part.partition("=")
-        if not separator or flag not in types:
-            raise ValueError(f"grid: expected FLAG=VALUE,VALUE with a flag of a run, got {part!r}")
-        grid[flag] = [_parsed(types[flag], value) for value in values.split(",")]
-    return grid
-
-
-def _parsed(kind: type, value: str) -> Any:
-    if kind is bool:
-        return {"true": True, "false": False}[value.lower()]
-    if kind is tuple:
-        items = [item for item in value.split("+") if item]
-        return tuple(int(item) if item.isdigit() else item for item in items)
-    return kind(value)
+def flagfile(name: str) -> str:
+    """Path of the package's flagfile of that name, or "" where there is none."""
+    path = os.path.join(FLAGFILES, f"{name}.cfg")
+    return path if os.path.exists(path) else ""

@@ -1,0 +1,117 @@
+"""What `compare` tries for each model before it trains it: settings stated as data.
+
+Every model of a data set has the same number of trials, at most eight. They start from the flagfile of the
+data set (`flagfiles/DATASET.cfg`): its inputs, its budget, and G-FTRL's constants. `lambda` is both penalties of
+G-FTRL.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SEARCHES"]
+
+# Small data overfit: the sizes are small, and G-FTRL on the tables (Adam on the rest) drops what does not help.
+_GROUP_FTRL = "optimizer=group_ftrl_adam embedding_learning_rate=0.05 learning_rate=0.001"
+_DEEP = {
+    "adult": [
+        "optimizer=adam learning_rate=0.0003 width=8 units=128,64 dropout=0.2",
+        "optimizer=adam learning_rate=0.0003 width=8 units=400,400,400 dropout=0.5",
+        "optimizer=adam learning_rate=0.001 width=8 units=128,64 dropout=0.5",
+        "optimizer=adam learning_rate=0.001 width=8 units=128,64 dropout=0.2 kernel_l2=0.0001",
+        f"{_GROUP_FTRL} lambda=1 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=5 width=8 units=400,400,400 dropout=0.5",
+    ],
+    "kuairand": [
+        "optimizer=adam learning_rate=0.0003 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=5 width=8 units=400,400,400 dropout=0.5",
+    ],
+}
+_CROSS = {
+    dataset: [f"{setting} num_layers={(2, 3)[number % 2]}" for number, setting in enumerate(settings)]
+    for dataset, settings in _DEEP.items()
+}
+
+SEARCHES: dict[str, dict[str, list[str]]] = {
+    "adult": {
+        "lr": [
+            "optimizer=adam learning_rate=0.003",
+            "optimizer=adam learning_rate=0.01",
+            "optimizer=adam learning_rate=0.03",
+            "optimizer=adam learning_rate=0.1",
+            "optimizer=paper learning_rate=0.05 lambda=0.1",
+            "optimizer=paper learning_rate=0.05 lambda=1",
+            "optimizer=paper learning_rate=0.2 lambda=0.1",
+            "optimizer=paper learning_rate=0.2 lambda=1",
+        ],
+        "fm": [
+            "optimizer=adam learning_rate=0.001 width=8",
+            "optimizer=adam learning_rate=0.003 width=8",
+            "optimizer=adam learning_rate=0.003 width=4",
+            "optimizer=adam learning_rate=0.01 width=4",
+            "optimizer=paper learning_rate=0.05 width=8 lambda=2",
+            "optimizer=paper learning_rate=0.05 width=8 lambda=5",
+            "optimizer=paper learning_rate=0.05 width=4 lambda=2",
+            "optimizer=paper learning_rate=0.1 width=8 lambda=5",
+        ],
+        "dnn": _DEEP["adult"],
+        "widedeep": _DEEP["adult"],
+        "deepfm": _DEEP["adult"],
+        "dcn": _CROSS["adult"],
+        "dcnv2": _CROSS["adult"],
+        "xdeepint": [
+            "num_layers=1 num_subspaces=2 width=8 lambda=5",
+            "num_layers=2 num_subspaces=1 width=8 lambda=5",
+            "num_layers=2 num_subspaces=2 width=8 lambda=5",
+            "num_layers=2 num_subspaces=4 width=16 lambda=5",
+            "num_layers=3 num_subspaces=2 width=8 lambda=5",
+            "num_layers=2 num_subspaces=2 width=8 lambda=2",
+            "num_layers=2 num_subspaces=2 width=8 lambda=10",
+            "num_layers=2 num_subspaces=4 width=16 lambda=10",
+        ],
+        "dynint": [
+            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=2 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=2 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=2 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=1 width=8",
+        ],
+    },
+    "kuairand": {
+        "lr": [
+            "optimizer=adam learning_rate=0.003",
+            "optimizer=adam learning_rate=0.01",
+            "optimizer=paper learning_rate=0.05 lambda=0.1",
+            "optimizer=paper learning_rate=0.2 lambda=1",
+        ],
+        "fm": [
+            "optimizer=adam learning_rate=0.003 width=4",
+            "optimizer=paper learning_rate=0.05 width=8 lambda=5",
+            "optimizer=paper learning_rate=0.05 width=8 lambda=10",
+            "optimizer=paper learning_rate=0.05 width=16 lambda=5",
+        ],
+        "dnn": _DEEP["kuairand"],
+        "widedeep": _DEEP["kuairand"],
+        "deepfm": _DEEP["kuairand"],
+        "dcn": _CROSS["kuairand"],
+        "dcnv2": _CROSS["kuairand"],
+        "xdeepint": [
+            "num_layers=2 num_subspaces=1 width=8 lambda=5",
+            "num_layers=2 num_subspaces=2 width=8 lambda=2",
+            "num_layers=1 num_subspaces=2 width=8 lambda=5",
+            "num_layers=3 num_subspaces=2 width=16 lambda=5",
+        ],
+        "dynint": [
+            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2 width=8",
+            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
+        ],
+    },
+}
+"""Data set -> model -> settings, `flag=value ...`."""
