@@ -14,6 +14,7 @@ from xdeepint_ext.experiments.optimizer_options import ALGORITHMS, OPTIMIZERS, m
 from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.run_directory import flag_lines
 from xdeepint_ext.models.dynint import MODES
+from xdeepint_ext.schema import Feature, Schema
 
 BUNDLED = sorted(name.removesuffix(".cfg") for name in os.listdir(FLAGFILES) if name.endswith(".cfg"))
 
@@ -24,6 +25,13 @@ def test_every_option_has_a_help_text_and_an_unambiguous_name():
         for name, field in {**options_of(options), **common}.items():
             assert field.metadata["help"], (model, name)
         assert not set(options_of(options)) & set(common)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_without_flags_a_model_is_what_its_constructor_makes(name):
+    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
+    made = parse(name, ["--data_dir=data"]).options.make(schema)
+    assert {**made.get_config(), "name": ""} == {**type(made)(schema).get_config(), "name": ""}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def _converted(cls: type, name: str, value: Any) -> Any:
     """Lists as tuples, of whole numbers where the option says so."""
     if flag_types(cls)[name] is not tuple:
         return value
-    numbers = "int" in str(cls.__annotations__[name])
+    numbers = int in typing.get_args(typing.get_type_hints(cls)[name])
     try:
         return tuple(int(item) if numbers else item for item in value)
     except ValueError:
