@@ -35,6 +35,22 @@ def test_without_flags_a_model_is_what_its_constructor_makes(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("autoint", ["--num_heads=4", "--units=8,4"], {"num_heads": 4, "units": [8, 4]}),
+        ("deepcrossing", ["--units=8,4"], {"units": [8, 4]}),
+        ("fibinet", ["--bilinear_kind=field_each"], {"bilinear_kind": "field_each"}),
+        ("pnn", ["--outer_product=none"], {"inner_products": True, "outer_product": None}),
+        ("xdeepfm", ["--cin_units=6,4", "--split_half"], {"cin_units": [6, 4], "split_half": True}),
+    ],
+)
+def test_flags_reach_the_model(name, arguments, expected):
+    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
+    found = parse(name, ["--data_dir=data", *arguments]).options.make(schema).get_config()
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
@@ -43,7 +59,7 @@ def test_without_flags_a_model_is_what_its_constructor_makes(name):
         ({"optimizer": "adamax"}, "optimizer must be one of .* got 'adamax'"),
         ({"strategy": "horovod"}, "strategy must be one of"),
         ({"data_dir": ""}, "data_dir must name a directory"),
-        ({"model": "xdeepfm"}, "model must be one of .* got 'xdeepfm'"),
+        ({"model": "gbdt"}, "model must be one of .* got 'gbdt'"),
         ({"model_options": {"num_layer": 2}}, "'num_layer' is no option of model 'xdeepint'"),
         ({"model_options": {"activation": "gelu"}}, "activation must be one of"),
     ],

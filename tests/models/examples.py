@@ -55,7 +55,7 @@ MODELS = {
     "xdeepfm": lambda schema: XDeepFM(schema, width=WIDTH, units=[5, 3], cin_units=[4, 3], cin_activation="tanh"),
     "autoint": lambda schema: AutoInt(schema, width=WIDTH, num_layers=2, head_dim=3),
     "autoint+": lambda schema: AutoInt(schema, width=WIDTH, num_layers=1, head_dim=2, scaled=True, units=[5, 3]),
-    "fibinet": lambda schema: FiBiNET(schema, width=WIDTH, kind="field_each", reduction_ratio=2, units=[5, 3]),
+    "fibinet": lambda schema: FiBiNET(schema, width=WIDTH, bilinear_kind="field_each", reduction_ratio=2, units=[5, 3]),
 }
 
 

@@ -17,13 +17,13 @@ class FiBiNET(WideDeep):
 
     Args:
       schema: a `Schema`.
-      kind: of both products; see `BilinearInteraction`. Each has weights of its own, as in the authors' code.
+      bilinear_kind: of both products; see `BilinearInteraction`. Each has weights of its own, as in the authors' code.
       reduction_ratio: see `SENET`.
       width, units, activation, dropout, kernel_l2, embedding_initializer, name: see `DeepModel`. Paper: on Criteo 10
         columns, three layers of 400, dropout 0.5.
 
     Raises:
-      ValueError: kind is unknown, or reduction_ratio is below 1.
+      ValueError: bilinear_kind is unknown, or reduction_ratio is below 1.
 
     Example:
       >>> from xdeepint_ext.schema import Feature, Schema
@@ -34,16 +34,22 @@ class FiBiNET(WideDeep):
     Source: Huang et al., FiBiNET (arXiv 1905.09433), §3.
     """
 
-    def __init__(self, schema: Any, *, kind: str = "field_all", reduction_ratio: int = 3, **kwargs: Any) -> None:
+    def __init__(
+        self, schema: Any, *, bilinear_kind: str = "field_all", reduction_ratio: int = 3, **kwargs: Any
+    ) -> None:
         super().__init__(schema, **kwargs)
-        self.kind = kind
+        self.bilinear_kind = bilinear_kind
         self.senet = SENET(reduction_ratio, name="senet")
-        self.bilinear = BilinearInteraction(kind, name="bilinear")
-        self.senet_bilinear = BilinearInteraction(kind, name="senet_bilinear")
+        self.bilinear = BilinearInteraction(bilinear_kind, name="bilinear")
+        self.senet_bilinear = BilinearInteraction(bilinear_kind, name="senet_bilinear")
 
     def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         products = tf.concat([self.bilinear(x), self.senet_bilinear(self.senet(x))], axis=1)
         return self.deep(products, training=training)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kind": self.kind, "reduction_ratio": self.senet.reduction_ratio}
+        return {
+            **super().get_config(),
+            "bilinear_kind": self.bilinear_kind,
+            "reduction_ratio": self.senet.reduction_ratio,
+        }

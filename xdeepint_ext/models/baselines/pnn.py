@@ -19,14 +19,14 @@ class PNN(DeepModel):
 
     Args:
       schema: a `Schema`.
-      inner: whether p holds the inner products of the pairs (IPNN).
-      outer: the outer product (OPNN), one of `OuterProduct`'s kinds; None = none. Default: the paper's `superposition`.
+      inner_products: whether p holds the inner products of the pairs (IPNN).
+      outer_product: (OPNN) one of `OuterProduct`'s kinds; None = none. Default: the paper's `superposition`.
         xDeepInt's paper uses inner and outer products together, the default here.
       self_products: see `InnerProduct`.
       width, units, activation, dropout, kernel_l2, embedding_initializer, name: see `DeepModel`.
 
     Raises:
-      ValueError: there is neither an inner nor an outer product, or outer is unknown.
+      ValueError: there is neither an inner nor an outer product, or outer_product is unknown.
 
     Example:
       >>> from xdeepint_ext.schema import Feature, Schema
@@ -41,20 +41,24 @@ class PNN(DeepModel):
         self,
         schema: Any,
         *,
-        inner: bool = True,
-        outer: str | None = "superposition",
+        inner_products: bool = True,
+        outer_product: str | None = "superposition",
         self_products: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(schema, **kwargs)
-        if not inner and outer is None:
-            raise ValueError("PNN: wants inner=True, an outer product, or both; got inner=False, outer=None")
-        self._product_options = {"inner": inner, "outer": outer, "self_products": self_products}
+        if not inner_products and outer_product is None:
+            raise ValueError("PNN: wants inner products, an outer product, or both; got False, None")
+        self._product_options = {
+            "inner_products": inner_products,
+            "outer_product": outer_product,
+            "self_products": self_products,
+        }
         self.products: list[tf.keras.layers.Layer] = []
-        if inner:
+        if inner_products:
             self.products.append(InnerProduct(self_products, name="inner"))
-        if outer is not None:
-            self.products.append(OuterProduct(outer, name="outer"))
+        if outer_product is not None:
+            self.products.append(OuterProduct(outer_product, name="outer"))
 
     def vector(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         flat = tf.reshape(x, (-1, x.shape[1] * x.shape[2]))
