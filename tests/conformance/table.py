@@ -171,6 +171,7 @@ TABLE = [
     _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
     _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
     Line("CIN", "layer", lambda: layers.CIN([4, 3], split_half=True, activation="tanh"), field_matrix),
+<<<<<<< HEAD
     *(
         _expert(name, getattr(layers, name))
         for name in [
@@ -203,6 +204,20 @@ TABLE = [
         field_matrix,
         exempt={"gradient": "its gate sees x_0 without a gradient; tests/layers/test_early_exit.py has the rest of it"},
     ),
+=======
+    Line("SENET", "layer", lambda: layers.SENET(2, activation="softplus"), field_matrix),
+    Line("BilinearInteraction", "layer", lambda: layers.BilinearInteraction("field_interaction"), field_matrix),
+    Line("InteractingLayer", "layer", lambda: layers.InteractingLayer(2, head_dim=3), field_matrix),
+    Line(
+        "InnerProduct",
+        "layer",
+        lambda: layers.InnerProduct(self_products=True),
+        field_matrix,
+        exempt={"mixed_precision": "it has no weights to train; tests/layers/test_products.py has its half precision"},
+    ),
+    Line("OuterProduct", "layer", lambda: layers.OuterProduct("matrix"), field_matrix),
+    Line("ResidualUnits", "layer", lambda: layers.ResidualUnits([3, 2], activation="tanh"), field_matrix),
+>>>>>>> baselines
     Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",
@@ -308,6 +323,11 @@ TABLE = [
     _model("DeepFM", baselines.DeepFM, width=4, units=(5,)),
     _model("DCN", baselines.DCN, width=4, units=(5,), num_layers=2),
     _model("DCNV2", baselines.DCNV2, width=4, units=(5,), num_layers=2),
+    _model("DeepCrossing", baselines.DeepCrossing, width=4, units=(5, 3)),
+    _model("PNN", baselines.PNN, width=4, units=(5,)),
+    _model("XDeepFM", baselines.XDeepFM, width=4, units=(5,), cin_units=(4, 3), split_half=True),
+    _model("AutoInt", baselines.AutoInt, width=4, units=(5,), num_layers=2, head_dim=3),
+    _model("FiBiNET", baselines.FiBiNET, width=4, units=(5,)),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")

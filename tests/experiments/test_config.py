@@ -14,6 +14,7 @@ from xdeepint_ext.experiments.optimizer_options import ALGORITHMS, OPTIMIZERS, m
 from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.run_directory import flag_lines
 from xdeepint_ext.models.dynint import MODES
+from xdeepint_ext.schema import Feature, Schema
 
 BUNDLED = sorted(name.removesuffix(".cfg") for name in os.listdir(FLAGFILES) if name.endswith(".cfg"))
 
@@ -26,6 +27,29 @@ def test_every_option_has_a_help_text_and_an_unambiguous_name():
         assert not set(options_of(options)) & set(common)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_without_flags_a_model_is_what_its_constructor_makes(name):
+    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
+    made = parse(name, ["--data_dir=data"]).options.make(schema)
+    assert {**made.get_config(), "name": ""} == {**type(made)(schema).get_config(), "name": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("autoint", ["--num_heads=4", "--units=8,4"], {"num_heads": 4, "units": [8, 4]}),
+        ("deepcrossing", ["--units=8,4"], {"units": [8, 4]}),
+        ("fibinet", ["--bilinear_kind=field_each"], {"bilinear_kind": "field_each"}),
+        ("pnn", ["--outer_product=none"], {"inner_products": True, "outer_product": None}),
+        ("xdeepfm", ["--cin_units=6,4", "--split_half"], {"cin_units": [6, 4], "split_half": True}),
+    ],
+)
+def test_flags_reach_the_model(name, arguments, expected):
+    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
+    found = parse(name, ["--data_dir=data", *arguments]).options.make(schema).get_config()
+    assert {key: found[key] for key in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -35,7 +59,7 @@ def test_every_option_has_a_help_text_and_an_unambiguous_name():
         ({"optimizer": "adamax"}, "optimizer must be one of .* got 'adamax'"),
         ({"strategy": "horovod"}, "strategy must be one of"),
         ({"data_dir": ""}, "data_dir must name a directory"),
-        ({"model": "xdeepfm"}, "model must be one of .* got 'xdeepfm'"),
+        ({"model": "gbdt"}, "model must be one of .* got 'gbdt'"),
         ({"model_options": {"num_layer": 2}}, "'num_layer' is no option of model 'xdeepint'"),
         ({"model_options": {"activation": "gelu"}}, "activation must be one of"),
     ],
@@ -121,6 +145,9 @@ def test_canonical_settings_do_not_depend_on_order_or_on_how_numbers_are_written
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_have_the_given_rate_and_constants_converted_to_the_mean_loss(name):
     config = Config(data_dir="d", batch_size=50, optimizer=name, learning_rate=0.5, embedding_learning_rate=0.25)
+    assert float(make_optimizers(config.replace(interaction_learning_rate=0.1), 10)["interaction"].learning_rate) == (
+        pytest.approx(0.1)
+    )
     made = make_optimizers(config, 10)
     assert float(made["embedding"].learning_rate) == 0.25
     assert float(made["interaction"].learning_rate) == 0.5

@@ -159,3 +159,87 @@ def _cin_of_one(x, kernels, split_half, activation):
         last = mapped[:half] if half else mapped
         sums += [sum(row) for row in mapped[half:]]
     return np.array(sums)
+
+
+def inner_products(x, self_products=False):
+    """<v_i, v_j>, i < j, then <v_i, v_i>, of each example."""
+    pairs = [(i, j) for i in range(x.shape[1]) for j in range(i + 1, x.shape[1])]
+    pairs += [(i, i) for i in range(x.shape[1])] if self_products else []
+    return np.array([[sum(rows[i, k] * rows[j, k] for k in range(x.shape[2])) for i, j in pairs] for rows in x])
+
+
+def superposition(x):
+    """sum_ij v_i v_j^T of each example, pair by pair: §III-B of the PNN paper; (B, K K)."""
+    batch, fields, width = x.shape
+    out = np.zeros((batch, width, width))
+    for b in range(batch):
+        for i in range(fields):
+            for j in range(fields):
+                for k in range(width):
+                    for l in range(width):
+                        out[b, k, l] += x[b, i, k] * x[b, j, l]
+    return out.reshape(batch, -1)
+
+
+def kernel_products(x, kernel, kind):
+    """sum_kl W_p[k, l] v_ik v_jl of each pair p = (i, j), i < j; W_p diagonal for a vector or a number."""
+    batch, fields, width = x.shape
+    full = [
+        {"matrix": lambda w: w, "vector": np.diagflat, "number": lambda w: w * np.eye(width)}[kind](w) for w in kernel
+    ]
+    out = [[] for _ in range(batch)]
+    for b in range(batch):
+        matrices = iter(full)
+        for i in range(fields):
+            for j in range(i + 1, fields):
+                w = next(matrices)
+                terms = (w[k, l] * x[b, i, k] * x[b, j, l] for k in range(width) for l in range(width))
+                out[b].append(sum(terms))
+    return np.array(out)
+
+
+def senet(x, squeeze, excite, activation):
+    """Row f times a_f, a = s(s(z W_1) W_2), z_f = the mean of row f: §3.3 of the FiBiNET paper."""
+    means = np.array([[sum(row) / len(row) for row in rows] for rows in x])
+    weights = mlp(means, [(squeeze, np.zeros(squeeze.shape[1])), (excite, np.zeros(excite.shape[1]))], activation)
+    return np.array([[[weights[b, f] * v for v in row] for f, row in enumerate(rows)] for b, rows in enumerate(x)])
+
+
+def bilinear(x, kernel, kind):
+    """(v_i W) * v_j of the pairs i < j, (B, F (F - 1) / 2, K): §3.4 of the FiBiNET paper."""
+    batch, fields, width = x.shape
+    out = [[] for _ in range(batch)]
+    for b in range(batch):
+        for i in range(fields):
+            for j in range(i + 1, fields):
+                number = {"field_all": 0, "field_each": i, "field_interaction": len(out[b])}[kind]
+                mapped = [sum(x[b, i, k] * kernel[number, k, l] for k in range(width)) for l in range(width)]
+                out[b].append([mapped[l] * x[b, j, l] for l in range(width)])
+    return np.array(out)
+
+
+def interacting(x, weights, num_heads, scaled=False):
+    """Equations 5 to 8 of the AutoInt paper; `weights` = query, key, value[, residual]."""
+    query, key, value, *residual = weights
+    size = query.shape[1] // num_heads
+    out = np.zeros((*x.shape[:2], query.shape[1]))
+    for b, rows in enumerate(x):
+        q, k, v = project(rows, query), project(rows, key), project(rows, value)
+        for head in range(num_heads):
+            columns = range(head * size, (head + 1) * size)
+            for m in range(len(rows)):
+                scores = [sum(q[m, c] * k[n, c] for c in columns) for n in range(len(rows))]
+                powers = [math.exp(score / math.sqrt(size) if scaled else score) for score in scores]
+                for c in columns:
+                    out[b, m, c] = sum(p * v[n, c] for n, p in enumerate(powers)) / sum(powers)
+        if residual:
+            out[b] += project(rows, residual[0])
+    return np.maximum(out, 0.0)
+
+
+def residual_units(x, units, activation):
+    """a(x + a(x W_0 + b_0) W_1 + b_1), unit after unit; `units` = (W_0, b_0, W_1, b_1) each."""
+    for inner, inner_bias, outer, outer_bias in units:
+        hidden = mlp(x, [(inner, inner_bias)], activation)
+        x = np.vectorize(activation)(x + mlp(hidden, [(outer, outer_bias)], linear))
+    return x

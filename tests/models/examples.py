@@ -4,8 +4,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+<<<<<<< HEAD
 from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
 from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
+=======
+from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models.baselines import (
+    DCN,
+    DCNV2,
+    DNN,
+    FM,
+    LR,
+    PNN,
+    AutoInt,
+    DeepCrossing,
+    DeepFM,
+    FiBiNET,
+    WideDeep,
+    XDeepFM,
+)
+>>>>>>> baselines
 from xdeepint_ext.schema import Feature, Schema
 from xdeepint_ext.utils.signatures import input_signature
 
@@ -38,6 +56,12 @@ MODELS = {
     "deepfm": lambda schema: DeepFM(schema, width=WIDTH, units=[5, 3]),
     "dcn": lambda schema: DCN(schema, width=WIDTH, num_layers=2, units=[5, 3]),
     "dcn-v2": lambda schema: DCNV2(schema, width=WIDTH, num_layers=2, units=[5, 3], projection_dim=3),
+    "deep crossing": lambda schema: DeepCrossing(schema, width=WIDTH, units=[5, 3]),
+    "pnn": lambda schema: PNN(schema, width=WIDTH, units=[5, 3]),
+    "xdeepfm": lambda schema: XDeepFM(schema, width=WIDTH, units=[5, 3], cin_units=[4, 3], cin_activation="tanh"),
+    "autoint": lambda schema: AutoInt(schema, width=WIDTH, num_layers=2, head_dim=3),
+    "autoint+": lambda schema: AutoInt(schema, width=WIDTH, num_layers=1, head_dim=2, scaled=True, units=[5, 3]),
+    "fibinet": lambda schema: FiBiNET(schema, width=WIDTH, bilinear_kind="field_each", reduction_ratio=2, units=[5, 3]),
 }
 
 

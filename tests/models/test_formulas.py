@@ -9,7 +9,7 @@ from tests.models import examples, reference
 from tests.models.examples import ONE_TASK, TWO_TASKS, WIDTH
 from xdeepint_ext.layers import VectorCross
 from xdeepint_ext.models import DynInt
-from xdeepint_ext.models.baselines import DCN, DCNV2
+from xdeepint_ext.models.baselines import DCN, DCNV2, PNN, AutoInt, DeepCrossing, FiBiNET, XDeepFM
 
 
 @pytest.fixture(params=[ONE_TASK, TWO_TASKS], ids=["one task", "two tasks"])
@@ -162,6 +162,70 @@ def test_cross_networks(version, structure, schema):
     check(model, schema, lambda task: dense(model, task, vectors))
 
 
+def test_deep_crossing(schema):
+    model = made("deep crossing", schema)
+    x = rows_of(model.embedding)
+    units = [arrays(inner) + arrays(outer) for inner, outer in zip(model.deep.inner, model.deep.outer, strict=True)]
+    hidden = layers.residual_units(x.reshape(len(x), -1), units, lambda v: max(v, 0.0))
+    check(model, schema, lambda task: dense(model, task, hidden))
+
+
+@pytest.mark.parametrize(
+    ("options", "products"),
+    [
+        ({}, lambda x, _: [layers.inner_products(x), layers.superposition(x)]),
+        ({"outer_product": None, "self_products": True}, lambda x, _: [layers.inner_products(x, self_products=True)]),
+        ({"inner_products": False}, lambda x, _: [layers.superposition(x)]),
+        (
+            {"outer_product": "matrix"},
+            lambda x, kernels: [layers.inner_products(x), layers.kernel_products(x, *kernels, "matrix")],
+        ),
+    ],
+    ids=["inner and outer", "inner", "outer", "matrices"],
+)
+def test_pnn(options, products, schema):
+    model = examples.randomise(PNN(schema, width=WIDTH, units=[5, 3], **options))
+    x = rows_of(model.embedding)
+    kernels = [kernel for product in model.products for kernel in arrays(product)]
+    vectors = np.concatenate([x.reshape(len(x), -1), *products(x, kernels)], axis=1)
+    hidden = reference.mlp(vectors, arrays(model.deep))
+    check(model, schema, lambda task: dense(model, task, hidden))
+
+
+def test_xdeepfm(schema):
+    model = made("xdeepfm", schema)
+    x = rows_of(model.embedding)
+    crossed = layers.cin(x, arrays(model.cin), activation=np.tanh)
+    vectors = np.concatenate([crossed, reference.mlp(x.reshape(len(x), -1), arrays(model.deep))], axis=1)
+    check(model, schema, lambda task: dense(model, task, vectors) + first_order(model, schema, task))
+
+
+@pytest.mark.parametrize("name", ["autoint", "autoint+"])
+def test_autoint(name, schema):
+    model = made(name, schema)
+    x = rows_of(model.embedding)
+    attended = x
+    for layer in model.attention:
+        attended = layers.interacting(attended, arrays(layer), num_heads=2, scaled=name == "autoint+")
+    vectors = attended.reshape(len(x), -1)
+    if name == "autoint+":
+        vectors = np.concatenate([vectors, reference.mlp(x.reshape(len(x), -1), arrays(model.deep))], axis=1)
+    check(model, schema, lambda task: dense(model, task, vectors))
+
+
+def test_fibinet(schema):
+    model = made("fibinet", schema)
+    x = rows_of(model.embedding)
+    weighted = layers.senet(x, *arrays(model.senet), lambda v: max(v, 0.0))
+    assert weighted.any()
+    products = [
+        layers.bilinear(rows, *arrays(layer), "field_each")
+        for rows, layer in ((x, model.bilinear), (weighted, model.senet_bilinear))
+    ]
+    hidden = reference.mlp(np.concatenate(products, axis=1).reshape(len(x), -1), arrays(model.deep))
+    check(model, schema, lambda task: dense(model, task, hidden) + first_order(model, schema, task))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -169,6 +233,17 @@ def test_cross_networks(version, structure, schema):
         (lambda: DCNV2(ONE_TASK, structure="serial"), "DCNV2: structure must be one of .*, got 'serial'"),
         (lambda: DynInt(ONE_TASK, mode="static"), "DynInt: mode must be one of .*, got 'static'"),
         (lambda: DynInt(ONE_TASK, width=6), "num_subspaces must divide the embedding width 6, got 4"),
+        (lambda: DeepCrossing(ONE_TASK, units=[]), r"ResidualUnits: units must be widths > 0, got \[\]"),
+        (
+            lambda: PNN(ONE_TASK, inner_products=False, outer_product=None),
+            "PNN: wants inner products, an outer product, or both",
+        ),
+        (lambda: PNN(ONE_TASK, outer_product="tensor"), "OuterProduct: kind must be one of .*, got 'tensor'"),
+        (lambda: XDeepFM(ONE_TASK, cin_units=[3, 2], split_half=True), r"CIN: .* even units .*, got \[3, 2\]"),
+        (lambda: AutoInt(ONE_TASK, num_layers=0), "AutoInt: num_layers must be >= 1, got 0"),
+        (lambda: AutoInt(ONE_TASK, num_heads=0), "InteractingLayer: num_heads must be >= 1, got 0"),
+        (lambda: FiBiNET(ONE_TASK, bilinear_kind="all"), "BilinearInteraction: kind must be one of .*, got 'all'"),
+        (lambda: FiBiNET(ONE_TASK, reduction_ratio=0), "SENET: reduction_ratio must be >= 1, got 0"),
         (lambda: VectorCross(-1), "VectorCross: num_layers must be >= 0, got -1"),
         (lambda: VectorCross(1)(np.zeros((2, 3, 4))), r"VectorCross: inputs must have shape \(batch, n\)"),
     ],

@@ -40,6 +40,7 @@ class Config:
     optimizer: str = option("paper", "paper = G-FTRL for embeddings and FTRL for interactions; others", OPTIMIZERS)
     learning_rate: float | None = option(None, "default: the optimizer's own (FTRL 0.02, Adam 0.001, Adagrad 0.01)")
     embedding_learning_rate: float | None = option(None, "of the embedding tables; default: learning_rate")
+    interaction_learning_rate: float | None = option(None, "of the interaction layers; default: learning_rate")
     schedule: str = option("constant", "learning rate over the steps: constant, or cosine down to 0", SCHEDULES)
     beta: float = option(1.0, "G-FTRL's beta for the loss summed over the batch; authors: 1")
     lambda1: float = option(10.0, "G-FTRL's group penalty for the summed loss; authors: 10")
@@ -74,7 +75,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-        for name in ("learning_rate", "embedding_learning_rate"):
+        for name in ("learning_rate", "embedding_learning_rate", "interaction_learning_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")

@@ -8,8 +8,23 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.layers.bilinear import BILINEAR_KINDS
+from xdeepint_ext.layers.products import OUTER_PRODUCTS
 from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
-from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
+from xdeepint_ext.models.baselines import (
+    DCN,
+    DCNV2,
+    DNN,
+    FM,
+    LR,
+    PNN,
+    AutoInt,
+    DeepCrossing,
+    DeepFM,
+    FiBiNET,
+    WideDeep,
+    XDeepFM,
+)
 from xdeepint_ext.models.baselines.dcn import STRUCTURES
 from xdeepint_ext.models.baselines.parts import DeepModel
 from xdeepint_ext.models.dynint import MODES
@@ -141,6 +156,68 @@ class DCNV2Options(DCNOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class DeepCrossingOptions(DeepOptions):
+    """Hyper-parameters of `DeepCrossing`; see there."""
+
+    model = DeepCrossing
+
+    units: tuple[int, ...] = option((512, 512, 256, 128, 64), "inner widths of the residual units; default the paper's")
+
+
+@dataclasses.dataclass(frozen=True)
+class PNNOptions(DeepOptions):
+    """Hyper-parameters of `PNN`; see there."""
+
+    model = PNN
+
+    inner_products: bool = option(True, "of the pairs of fields")
+    outer_product: str = option("superposition", "kind of the outer product", (*OUTER_PRODUCTS, "none"))
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        outer, stddev = options.pop("outer_product"), options.pop("embedding_stddev")
+        return PNN(
+            schema,
+            outer_product=None if outer == "none" else outer,
+            embedding_initializer=_normal(stddev),
+            **options,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class XDeepFMOptions(DeepOptions):
+    """Hyper-parameters of `XDeepFM`; see there."""
+
+    model = XDeepFM
+
+    cin_units: tuple[int, ...] = option((100, 100, 100), "rows of the CIN's layers; paper: 100 or 200 each")
+    split_half: bool = option(False, "one half of a CIN layer to the next, one to the output; authors' code")
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoIntOptions(DeepOptions):
+    """Hyper-parameters of `AutoInt`; see there."""
+
+    model = AutoInt
+
+    units: tuple[int, ...] = option((), "widths of a deep part beside the attention (AutoInt+)")
+    num_layers: int = option(3, "layers of attention; paper: 3")
+    num_heads: int = option(2, "of a layer; paper: 2")
+    head_dim: int = option(32, "columns of a head; paper: 32")
+
+
+@dataclasses.dataclass(frozen=True)
+class FiBiNETOptions(DeepOptions):
+    """Hyper-parameters of `FiBiNET`; see there."""
+
+    model = FiBiNET
+
+    bilinear_kind: str = option("field_all", "one matrix for all pairs, one a field, or one a pair", BILINEAR_KINDS)
+    reduction_ratio: int = option(3, "of the fields' weights; paper: 3")
+
+
+@dataclasses.dataclass(frozen=True)
 class LROptions:
     """`LR` has no hyper-parameters."""
 
@@ -150,14 +227,19 @@ class LROptions:
 
 
 MODELS: dict[str, type] = {
+    "autoint": AutoIntOptions,
     "dcn": DCNOptions,
     "dcnv2": DCNV2Options,
+    "deepcrossing": DeepCrossingOptions,
     "deepfm": DeepFMOptions,
     "dnn": DNNOptions,
     "dynint": DynIntOptions,
+    "fibinet": FiBiNETOptions,
     "fm": FMOptions,
     "lr": LROptions,
+    "pnn": PNNOptions,
     "widedeep": WideDeepOptions,
+    "xdeepfm": XDeepFMOptions,
     "xdeepint": XDeepIntOptions,
 }
 """Name of a model -> its options."""

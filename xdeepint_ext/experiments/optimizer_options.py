@@ -57,16 +57,15 @@ def make_optimizers(config: Config, total_steps: int) -> dict[str, tf.keras.opti
     """Group of variables -> optimizer.
 
     Args:
-      config: its `optimizer`, `learning_rate`, `embedding_learning_rate`, `schedule`, and the FTRLs' constants. These
-        are for a loss summed over the batch, as the authors print them, and are converted to the mean.
+      config: its `optimizer`, `learning_rate`, those of `embedding` and `interaction`, `schedule`, and the FTRLs'
+        constants. These are for a loss summed over the batch, as the authors print them, and are converted to the mean.
       total_steps: length of the `cosine` schedule, at whose end the rate is 0.
     """
     made = {}
     for group, algorithm in OPTIMIZERS[config.optimizer].items():
         own_rate, make = ALGORITHMS[algorithm]
-        rate: Rate = own_rate if config.learning_rate is None else config.learning_rate
-        if group == "embedding" and config.embedding_learning_rate is not None:
-            rate = config.embedding_learning_rate
+        given = (getattr(config, f"{group}_learning_rate", None), config.learning_rate, own_rate)
+        rate: Rate = next(rate for rate in given if rate is not None)
         if config.schedule == "cosine":
             rate = tf.keras.optimizers.schedules.CosineDecay(rate, total_steps)
         made[group] = make(config, rate)

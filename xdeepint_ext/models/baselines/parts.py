@@ -70,13 +70,17 @@ class DeepModel(RankingModel):
             "dropout": dropout,
             "kernel_l2": kernel_l2,
         }
-        self.deep = MLP(
+        self.deep: Any = self.make_deep(
             units,
-            activation,
-            dropout,
+            activation=activation,
+            dropout=dropout,
             kernel_regularizer=tf.keras.regularizers.L2(kernel_l2) if kernel_l2 else None,
             name="deep",
         )
+
+    def make_deep(self, units: Sequence[int], **options: Any) -> tf.keras.layers.Layer | None:
+        """The deep part. A subclass may make another layer of the same options, or none."""
+        return MLP(units, **options)
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """One dense unit for each task."""
