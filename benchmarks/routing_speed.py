@@ -79,8 +79,7 @@ def measure(batch: int, rounds: int) -> dict[str, Timing]:
     found: dict[str, list[Timing]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
-            calls = BATCHES[batch]
-            found[name].append(time_steps(lambda f=function: [f() for _ in range(calls)], calls))
+            found[name].append(time_steps(lambda f=function: [f() for _ in range(BATCHES[batch])], BATCHES[batch]))
     return {name: median(timings) for name, timings in found.items()}
 
 

@@ -171,7 +171,6 @@ TABLE = [
     _dynamic("DynamicGeneratedPIN", layers.DynamicGeneratedPIN, rank=3),
     _dynamic("DynamicWeightedPIN", layers.DynamicWeightedPIN, rank=2),
     Line("CIN", "layer", lambda: layers.CIN([4, 3], split_half=True, activation="tanh"), field_matrix),
-<<<<<<< HEAD
     *(
         _expert(name, getattr(layers, name))
         for name in [
@@ -204,7 +203,6 @@ TABLE = [
         field_matrix,
         exempt={"gradient": "its gate sees x_0 without a gradient; tests/layers/test_early_exit.py has the rest of it"},
     ),
-=======
     Line("SENET", "layer", lambda: layers.SENET(2, activation="softplus"), field_matrix),
     Line("BilinearInteraction", "layer", lambda: layers.BilinearInteraction("field_interaction"), field_matrix),
     Line("InteractingLayer", "layer", lambda: layers.InteractingLayer(2, head_dim=3), field_matrix),
@@ -217,7 +215,6 @@ TABLE = [
     ),
     Line("OuterProduct", "layer", lambda: layers.OuterProduct("matrix"), field_matrix),
     Line("ResidualUnits", "layer", lambda: layers.ResidualUnits([3, 2], activation="tanh"), field_matrix),
->>>>>>> baselines
     Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-<<<<<<< HEAD
 from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
-from xdeepint_ext.models.baselines import DCN, DCNV2, DNN, FM, LR, DeepFM, WideDeep
-=======
-from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
 from xdeepint_ext.models.baselines import (
     DCN,
     DCNV2,
@@ -23,7 +19,6 @@ from xdeepint_ext.models.baselines import (
     WideDeep,
     XDeepFM,
 )
->>>>>>> baselines
 from xdeepint_ext.schema import Feature, Schema
 from xdeepint_ext.utils.signatures import input_signature
 

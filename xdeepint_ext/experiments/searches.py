@@ -14,25 +14,49 @@ _GROUP_FTRL = "optimizer=group_ftrl_adam embedding_learning_rate=0.05 learning_r
 _DEEP = {
     "adult": [
         "optimizer=adam learning_rate=0.0003 width=8 units=128,64 dropout=0.2",
-        "optimizer=adam learning_rate=0.0003 width=8 units=400,400,400 dropout=0.5",
         "optimizer=adam learning_rate=0.001 width=8 units=128,64 dropout=0.5",
-        "optimizer=adam learning_rate=0.001 width=8 units=128,64 dropout=0.2 kernel_l2=0.0001",
-        f"{_GROUP_FTRL} lambda=1 width=8 units=128,64 dropout=0.2",
         f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.2",
         f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.5",
         f"{_GROUP_FTRL} lambda=5 width=8 units=400,400,400 dropout=0.5",
+        f"{_GROUP_FTRL} lambda=10 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=10 width=16 units=128,64 dropout=0.2",
     ],
     "kuairand": [
         "optimizer=adam learning_rate=0.0003 width=8 units=128,64 dropout=0.2",
-        f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.2",
         f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.2",
-        f"{_GROUP_FTRL} lambda=5 width=8 units=400,400,400 dropout=0.5",
+        f"{_GROUP_FTRL} lambda=10 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=10 width=8 units=400,400,400 dropout=0.5",
     ],
 }
-_CROSS = {
-    dataset: [f"{setting} num_layers={(2, 3)[number % 2]}" for number, setting in enumerate(settings)]
-    for dataset, settings in _DEEP.items()
+
+
+def _varied(**choices: tuple[str, ...]) -> dict[str, list[str]]:
+    """The deep models' settings with a further flag, whose choices take turns."""
+    return {
+        dataset: [
+            " ".join([setting, *(f"{flag}={values[number % len(values)]}" for flag, values in choices.items())])
+            for number, setting in enumerate(settings)
+        ]
+        for dataset, settings in _DEEP.items()
+    }
+
+
+_BASELINES = {
+    "dnn": _DEEP,
+    "widedeep": _DEEP,
+    "deepfm": _DEEP,
+    "deepcrossing": _DEEP,
+    "dcn": _varied(num_layers=("2", "3")),
+    "dcnv2": _varied(num_layers=("2", "3")),
+    "pnn": _varied(outer_product=("superposition", "none")),
+    "xdeepfm": _varied(cin_units=("32,32", "16")),
+    "autoint": _varied(num_layers=("2", "1"), head_dim=("8",)),
+    "fibinet": _varied(bilinear_kind=("field_all", "field_each")),
 }
+
+# FTRL on the interaction layers as on the tables; Adam on the generators, which it would pull to zero.
+_DYNINT = "optimizer=paper embedding_learning_rate=0.05 interaction_learning_rate=0.05 learning_rate=0.001 width=8"
 
 SEARCHES: dict[str, dict[str, list[str]]] = {
     "adult": {
@@ -56,11 +80,6 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "optimizer=paper learning_rate=0.05 width=4 lambda=2",
             "optimizer=paper learning_rate=0.1 width=8 lambda=5",
         ],
-        "dnn": _DEEP["adult"],
-        "widedeep": _DEEP["adult"],
-        "deepfm": _DEEP["adult"],
-        "dcn": _CROSS["adult"],
-        "dcnv2": _CROSS["adult"],
         "xdeepint": [
             "num_layers=1 num_subspaces=2 width=8 lambda=5",
             "num_layers=2 num_subspaces=1 width=8 lambda=5",
@@ -72,15 +91,16 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "num_layers=2 num_subspaces=4 width=16 lambda=10",
         ],
         "dynint": [
-            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=2 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=2 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=2 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=1 width=8",
+            f"{_DYNINT} lambda=5 mode=activation num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=activation num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=generated rank=16 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=weighted rank=1 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=2 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2 reduction_ratio=4",
         ],
+        **{model: settings["adult"] for model, settings in _BASELINES.items()},
     },
     "kuairand": {
         "lr": [
@@ -95,11 +115,6 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "optimizer=paper learning_rate=0.05 width=8 lambda=10",
             "optimizer=paper learning_rate=0.05 width=16 lambda=5",
         ],
-        "dnn": _DEEP["kuairand"],
-        "widedeep": _DEEP["kuairand"],
-        "deepfm": _DEEP["kuairand"],
-        "dcn": _CROSS["kuairand"],
-        "dcnv2": _CROSS["kuairand"],
         "xdeepint": [
             "num_layers=2 num_subspaces=1 width=8 lambda=5",
             "num_layers=2 num_subspaces=2 width=8 lambda=2",
@@ -107,11 +122,12 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "num_layers=3 num_subspaces=2 width=16 lambda=5",
         ],
         "dynint": [
-            f"{_GROUP_FTRL} lambda=5 mode=activation num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=generated rank=16 num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2 width=8",
-            f"{_GROUP_FTRL} lambda=5 mode=weighted rank=2 num_layers=2 num_subspaces=2 width=8",
+            f"{_DYNINT} lambda=5 mode=activation num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=generated rank=16 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2",
         ],
+        **{model: settings["kuairand"] for model, settings in _BASELINES.items()},
     },
 }
 """Data set -> model -> settings, `flag=value ...`."""

@@ -79,9 +79,10 @@ _DYNINT: dict[str, Any] = {
     "num_layers": 2,
     "num_subspaces": 2,
     "width": 8,
-    "optimizer": "group_ftrl_adam",
+    "optimizer": "paper",
     "learning_rate": 0.001,
     "embedding_learning_rate": 0.05,
+    "interaction_learning_rate": 0.05,
 }
 _DYNINT_ROWS = {
     "layers": _values("num_layers", range(1, 6), num_subspaces=1),
