@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.layers.subspaces import check_field_matrix, join_subspaces, split_subspaces
+from xdeepint_ext.utils.blocks import by_blocks
 from xdeepint_ext.utils.initializers import fresh
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.variables import tag
@@ -107,7 +108,7 @@ class DynamicPIN(tf.keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-        """`X_l` from `X_{l-1}` and `X_0`, (B, s, m), and what the generator made, (B, num_outputs)."""
+        """`X_l` from `X_{l-1}` and `X_0`, (s, B, m), and what the generator made, (B, num_outputs)."""
 
     def penalty(self, layer: int, generated: tf.Tensor) -> tf.Tensor | None:
         """How far a layer's factors are from orthogonal, or None where it has none."""
@@ -134,17 +135,23 @@ class DynamicPIN(tf.keras.layers.Layer, abc.ABC):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        rows = split_subspaces(inputs, self.num_subspaces)
         blocked = tf.stop_gradient(tf.reshape(inputs, (-1, inputs.shape[1] * inputs.shape[2])))
-        x, penalties = rows, []
-        for layer in range(self.num_layers):
-            generated = self.generators[0 if self.shared_generator else layer](blocked)
-            x = self.step(layer, x, rows, generated)
-            penalties.append(self.penalty(layer, generated) if training and self.orthogonal_rate else None)
-        for penalty in penalties:
-            if penalty is not None:
-                self.add_loss(self.orthogonal_rate * penalty)
-        return join_subspaces(x, self.num_subspaces)
+        generators = self.generators * self.num_layers if self.shared_generator else self.generators
+        generated = [generator(blocked) for generator in generators]
+        if training and self.orthogonal_rate:
+            for layer, numbers in enumerate(generated):
+                penalty = self.penalty(layer, numbers)
+                if penalty is not None:
+                    self.add_loss(self.orthogonal_rate * penalty)
+        if training:  # the backward pass doubles what goes through the memory
+            return by_blocks(self._interact, inputs, *generated)
+        return self._interact(inputs, *generated)
+
+    def _interact(self, inputs: tf.Tensor, *generated: tf.Tensor) -> tf.Tensor:
+        x = rows = split_subspaces(inputs, self.num_subspaces, columns_first=True)
+        for layer, numbers in enumerate(generated):
+            x = self.step(layer, x, rows, numbers)
+        return join_subspaces(x, self.num_subspaces, columns_first=True)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
@@ -229,7 +236,7 @@ class DynamicActivationPIN(DynamicPIN):
         self.kernels = self.add_kernels("kernel", (rows, rows))
 
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-        gate = 2 * tf.sigmoid(generated)[:, tf.newaxis]
+        gate = 2 * tf.sigmoid(generated)
         mapped = _product(rows, self.kernels[layer])
         return x * (1 + mapped) * gate if self.gate_residual else x * (1 + mapped * gate)
 
@@ -291,7 +298,7 @@ class DynamicGeneratedPIN(DynamicPIN):
 
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
         sigma = 2 * tf.sigmoid(generated) if self.sigma == "two_sigmoid" else 1 + generated
-        inner = _product(rows, self.right[layer], transpose=False) * sigma[:, tf.newaxis]
+        inner = _product(rows, self.right[layer], transpose=False) * sigma
         return x * (1 + _product(inner, self.left[layer]))
 
     def penalty(self, layer: int, generated: tf.Tensor) -> tf.Tensor | None:
@@ -360,7 +367,7 @@ class DynamicWeightedPIN(DynamicPIN):
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
         left, right = self._vectors(generated)
         mapped = [
-            left[:, p, tf.newaxis] * _product(rows * right[:, p, tf.newaxis], self.kernels[layer])
+            left[:, p] * _product(rows * right[:, p], self.kernels[layer])
             for p in range(self.rank)
         ]
         return x * (1 + tf.add_n(mapped))
@@ -383,7 +390,7 @@ class DynamicWeightedPIN(DynamicPIN):
 
 
 def _product(rows: tf.Tensor, kernel: Any, transpose: bool = True) -> tf.Tensor:
-    """(B, s, m) times a kernel along the last axis, as one plain matrix product; see `PIN`."""
-    _, columns, size = rows.shape
+    """(s, B, m) times a kernel along the last axis, as one plain matrix product; see `PIN`."""
+    columns, _, size = rows.shape
     flat = tf.matmul(tf.reshape(rows, (-1, size)), kernel, transpose_b=transpose)
-    return tf.reshape(flat, (-1, columns, flat.shape[-1]))
+    return tf.reshape(flat, (columns, -1, flat.shape[-1]))

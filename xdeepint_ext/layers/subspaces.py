@@ -9,20 +9,29 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def split_subspaces(x: tf.Tensor, num_subspaces: int) -> tf.Tensor:
-    """(B, F, K) -> (B, s, m): the stacked rows as the last axis, so that a product over them is one matrix product."""
+def split_subspaces(x: tf.Tensor, num_subspaces: int, columns_first: bool = False) -> tf.Tensor:
+    """(B, F, K) -> (B, s, m): the stacked rows as the last axis, so that a product over them is one matrix product.
+
+    With columns_first (s, B, m): what differs by row and example alone, (B, m), is then repeated along the first axis,
+    the one broadcast that is as fast as none.
+    """
     _, fields, width = x.shape
-    columns = width // num_subspaces
+    columns, stacked = width // num_subspaces, num_subspaces * fields
     x = tf.reshape(x, (-1, fields, num_subspaces, columns))
-    return tf.reshape(tf.transpose(x, (0, 3, 2, 1)), (-1, columns, num_subspaces * fields))
+    if columns_first:
+        return tf.reshape(tf.transpose(x, (3, 0, 2, 1)), (columns, -1, stacked))
+    return tf.reshape(tf.transpose(x, (0, 3, 2, 1)), (-1, columns, stacked))
 
 
-def join_subspaces(rows: tf.Tensor, num_subspaces: int) -> tf.Tensor:
+def join_subspaces(rows: tf.Tensor, num_subspaces: int, columns_first: bool = False) -> tf.Tensor:
     """(B, s, m) -> (B, F, K): the inverse of `split_subspaces`."""
-    _, columns, stacked = rows.shape
+    columns, stacked = rows.shape[0] if columns_first else rows.shape[1], rows.shape[2]
     fields = stacked // num_subspaces
-    rows = tf.reshape(rows, (-1, columns, num_subspaces, fields))
-    return tf.reshape(tf.transpose(rows, (0, 3, 2, 1)), (-1, fields, num_subspaces * columns))
+    if columns_first:
+        x = tf.transpose(tf.reshape(rows, (columns, -1, num_subspaces, fields)), (1, 3, 2, 0))
+    else:
+        x = tf.transpose(tf.reshape(rows, (-1, columns, num_subspaces, fields)), (0, 3, 2, 1))
+    return tf.reshape(x, (-1, fields, num_subspaces * columns))
 
 
 def check_field_matrix(shape: tf.TensorShape, num_subspaces: int, layer: str) -> tuple[int, int]:

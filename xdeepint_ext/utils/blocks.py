@@ -14,18 +14,19 @@ LEAST_BYTES = 1 << 22
 USUAL_BATCH = 4096
 
 
-def by_blocks(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> tf.Tensor:
-    """`function(x)` for a function of each example alone: a large batch on a CPU in 8 blocks.
+def by_blocks(function: Callable[..., tf.Tensor], x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+    """`function(x, *others)` for a function of each example alone: a large batch on a CPU in 8 blocks.
 
     A chain of cheap operations on a large batch spends its time on moving the batch between memory and processor. XLA
     and GPUs have means of their own against that, so there, and for small batches, the function is simply called.
 
     Args:
-      function: (b, ...) -> (b, ...) for any b.
+      function: (b, ...), ... -> (b, ...) for any b.
       x: (B, ...), all but B static. Where B is not, 4096 examples decide whether the batch is large.
+      *others: likewise; their size decides nothing.
 
     Returns:
-      What `function(x)` returns.
+      What `function(x, *others)` returns.
 
     Example:
       >>> by_blocks(lambda x: 2.0 * x, tf.ones((3, 2))).shape
@@ -33,9 +34,12 @@ def by_blocks(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> tf.Te
     """
     size = (x.shape[0] or USUAL_BATCH) * x.shape[1:].num_elements() * x.dtype.size
     if size <= LEAST_BYTES or in_xla() or tf.config.list_logical_devices("GPU"):
-        return function(x)
+        return function(x, *others)
     count = tf.shape(x)[0]
     ends = [count * (index + 1) // NUM_BLOCKS for index in range(NUM_BLOCKS)]
-    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    blocks = tf.split(x, tf.stack(sizes), num=NUM_BLOCKS)
-    return tf.concat([function(tf.ensure_shape(block, (None, *x.shape[1:]))) for block in blocks], axis=0)
+    sizes = tf.stack([end - start for start, end in zip([0, *ends], ends, strict=False)])
+    parts = [
+        [tf.ensure_shape(block, (None, *whole.shape[1:])) for block in tf.split(whole, sizes, num=NUM_BLOCKS)]
+        for whole in (x, *others)
+    ]
+    return tf.concat([function(*blocks) for blocks in zip(*parts, strict=True)], axis=0)
