@@ -133,8 +133,3 @@ def _of_feature(routing: Routing, name: str, names: list[str], most: int) -> Val
     centre = (weights * points).sum(axis=0) / weights.sum()
     spread = float(np.sqrt((weights * (points - centre) ** 2).sum()))
     return ValueRouting(name, tuple(names[i] for i in ids), rows, depths, shares, spread)
-
-
-def routing_metrics(routings: Mapping[str, Routing]) -> dict[str, float]:
-    """`SPLIT.expected_depth` of every split."""
-    return {f"{split}.expected_depth": routing.expected_depth for split, routing in routings.items()}
