@@ -42,9 +42,9 @@ def costs(
         problem = "they depend on how the model routes its examples, and no split was evaluated"
         found["multiply_adds_dense"] = dense
     else:
-        spec = embedded(model)
         try:
-            return {**found, "multiply_adds": multiply_adds(lambda x: model.trunk(x, training=False), spec)}
+            count = multiply_adds(lambda x: model.trunk(x, training=False), embedded(model))
+            return {**found, "multiply_adds": count}
         except ValueError as error:
             problem = str(error)
     if notes is not None:

@@ -13,7 +13,7 @@ from xdeepint_ext.experiments.slices import distinct_ids, id_names
 from xdeepint_ext.layers import EarlyExit
 from xdeepint_ext.schema import Schema
 
-__all__ = ["Routed", "Routing", "ValueRouting", "by_value", "measure"]
+__all__ = ["Routed", "Routing", "ValueRouting", "by_value", "measure", "unfinished"]
 
 
 @runtime_checkable
@@ -107,6 +107,17 @@ def measure(model: Routed, batches: Iterable[Any], schema: Schema) -> Routing:
             rows, ids = distinct_ids(inputs[feature.name].numpy())
             np.add.at(total, ids, counts[rows])
     return Routing(np.concatenate(depths), *map(sum, zip(*parts, strict=True)), values)
+
+
+def unfinished(model: Routed) -> list[str]:
+    """A note, where training mixed depths to its end, while inference takes one."""
+    mixed = int(model.exits.gate.present_k())
+    if model.exits.mode == "hard" or mixed == 1:
+        return []
+    return [
+        f"exit_k: the weights are of a step that mixed {mixed} depths, and inference takes one; with fewer exit_steps "
+        "training comes to one depth sooner"
+    ]
 
 
 def by_value(routing: Routing, schema: Schema, vocabulary_dir: str, most: int = 12) -> list[ValueRouting]:

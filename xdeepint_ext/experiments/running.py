@@ -19,7 +19,7 @@ from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
 from xdeepint_ext.experiments.progress_state import RunState
-from xdeepint_ext.experiments.routing import Routed, Routing, measure
+from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.scores import score
 from xdeepint_ext.experiments.slices import check_slices, score_slices
@@ -117,6 +117,7 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
         routings = _routings(config, inputs, model)
     notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
+    notes += unfinished(model) if isinstance(model, Routed) else []
     cost = costs(model, notes, routings.get(_shown_split(config)))
     metrics = {**_describe(config, inputs, model, state), **cost, **sparsity(model)}
     for split, values in predictions.items():
