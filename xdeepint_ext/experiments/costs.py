@@ -19,9 +19,7 @@ __all__ = ["costs", "costs_of_config", "embedded"]
 BATCH = 16  # any: what is counted is in proportion to it
 
 
-def costs(
-    model: RankingModel, notes: list[str] | None = None, routing: Routing | None = None
-) -> dict[str, float]:
+def costs(model: RankingModel, notes: list[str] | None = None, routing: Routing | None = None) -> dict[str, float]:
     """`parameters`: entries of all weights; `multiply_adds`: of the trunk, so without look-ups, for one example.
 
     Of a model that routes its examples, `multiply_adds` are what the routing needs, on average, and

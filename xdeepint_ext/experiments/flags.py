@@ -131,4 +131,6 @@ def _converted(cls: type, name: str, value: Any) -> Any:
     try:
         return tuple(kind(item) for item in value)
     except ValueError:
-        raise flags.IllegalFlagValueError(f"flag --{name}={','.join(value)}: expected items of {kind.__name__}") from None
+        raise flags.IllegalFlagValueError(
+            f"flag --{name}={','.join(value)}: expected items of {kind.__name__}"
+        ) from None

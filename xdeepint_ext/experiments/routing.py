@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -92,7 +92,7 @@ def measure(model: Routed, batches: Iterable[Any], schema: Schema) -> Routing:
     """
     features = [feature for feature in schema.inputs if feature.is_ids]
     route = tf.function(model.routing, reduce_retracing=True)
-    depths, parts = [], []
+    depths, leaving, computed = [], [], []
     values: dict[str, np.ndarray] = {}
     for batch in batches:
         inputs = tf.keras.utils.unpack_x_y_sample_weight(batch)[0]
@@ -100,13 +100,14 @@ def measure(model: Routed, batches: Iterable[Any], schema: Schema) -> Routing:
         needed = np.logical_or.accumulate(leaves[:, ::-1], axis=1)[:, ::-1]
         chosen = gates & needed[:, :, np.newaxis]
         depths.append(needed.sum(axis=1))
-        parts.append((leaves.sum(axis=0), chosen.sum(axis=0)))
+        leaving.append(leaves.sum(axis=0))
+        computed.append(chosen.sum(axis=0))
         counts = np.column_stack([np.ones(len(needed), int), depths[-1], chosen.sum(axis=1)])
         for feature in features:
             total = values.setdefault(feature.name, np.zeros((feature.num_ids, counts.shape[1]), np.int64))
             rows, ids = distinct_ids(inputs[feature.name].numpy())
             np.add.at(total, ids, counts[rows])
-    return Routing(np.concatenate(depths), *map(sum, zip(*parts, strict=True)), values)
+    return Routing(np.concatenate(depths), np.sum(leaving, axis=0), np.sum(computed, axis=0), values)
 
 
 def unfinished(model: Routed) -> list[str]:

@@ -29,14 +29,14 @@ COST_HINT = (
     "not computed with dispatch=gather, nor with auto outside XLA."
 )
 EXPERT_HINT = (
-    "Of the records that need a layer, the share that each expert computes. The last row is what the balance loss pulls "
-    "to: the priors times the experts a record, at most 100 %."
+    "Of the records that need a layer, the share that each expert computes. The last row is what the balance loss "
+    "pulls to: the priors times the experts a record, at most 100 %."
 )
 DEPTH_HINT = "AUC and log loss of the records of one depth, at that depth: they are other records on each line."
 VALUE_HINT = (
     "The most frequent values of the fields whose routing differs most between values; shares are over all layers that "
-    "the records of a value need. The number beside a field is the deviation between its values, of the experts' shares "
-    "and of depth over layers, with rare values counting little."
+    "the records of a value need. The number beside a field is the deviation between its values, of the experts' "
+    "shares and of depth over layers, with rare values counting little."
 )
 
 
