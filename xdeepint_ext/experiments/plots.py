@@ -242,9 +242,9 @@ def share_map(shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], t
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     ax.set_xticks(np.arange(len(columns)), columns, rotation=25, ha="right", fontsize=8)
     ax.set_yticks(np.arange(len(rows)), rows, fontsize=8)
-    ax.set(title=title)
     ax.grid(visible=False)
     ax.tick_params(length=2)
+    figure.suptitle(title, fontsize=11)  # over the names of the rows, too
     return _svg(figure)
 
 

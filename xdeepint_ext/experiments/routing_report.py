@@ -126,7 +126,7 @@ def _experts(run: Run, routing: Routing) -> str:
     wanted = np.minimum(1.0, a_record * _prior(layer.gate))
     rows = [*(f"layer {i + 1}: {reached:,} records" for i, reached in enumerate(routing.reaches)), "prior"]
     shares = np.vstack([routing.shares, wanted])
-    picture = plots.share_map(shares, rows, expert_names(layer), "Share of the records that an expert computes")
+    picture = plots.share_map(shares, rows, expert_names(layer), "Experts by layer")
     return f'{image(picture, "Share of each expert by layer")}<p class="hint">{EXPERT_HINT}</p>'
 
 
