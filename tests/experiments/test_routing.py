@@ -261,3 +261,19 @@ def test_training_that_ends_while_depths_are_mixed_is_noted(options, mixed):
 
 def test_a_model_that_does_not_route_is_not_taken_for_one():
     assert not isinstance(XDeepInt.from_embeddings(num_fields=3, width=2, num_subspaces=1), Routed)
+
+
+def test_a_model_with_metrics_in_its_layers_is_built_for_replicas(two_replicas):
+    with two_replicas.scope():
+        model = AdaEnsemble.from_embeddings(num_fields=3, width=2, num_layers=1, k=1, dispatch="capacity")
+        model.build_from_schema()
+    assert float(model.exits.expected_depth.count) == 0.0
+
+
+@pytest.mark.slow
+def test_replicas_route_as_one_device_does(config_of, two_replicas):
+    options = {"max_steps": 1, "evaluate": ("test",), "strategy": "mirrored"}
+    run = execute(config_of(model="adaensemble", model_options={**SMALL, "dispatch": "capacity"}, **options))
+    one = measure(run.model, run.inputs.batches("test"), run.inputs.schema)
+    np.testing.assert_array_equal(run.routings["test"].depths, one.depths)
+    assert len(one.depths) == run.metrics["test.rows"]
