@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from absl import flags
 
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.model_options import MODELS
-from xdeepint_ext.experiments.options import flag_types, options_of
+from xdeepint_ext.experiments.options import flag_types, item_type, options_of
 
 __all__ = ["FLAGFILES", "config_of_flags", "define_flags", "define_options", "find_flagfiles", "parse"]
 
@@ -125,11 +124,13 @@ def find_flagfiles(arguments: Sequence[str]) -> list[str]:
 
 
 def _converted(cls: type, name: str, value: Any) -> Any:
-    """Lists as tuples, of whole numbers where the option says so."""
+    """Lists as tuples, their items in the option's type."""
     if flag_types(cls)[name] is not tuple:
         return value
-    numbers = int in typing.get_args(typing.get_type_hints(cls)[name])
+    kind = item_type(cls, name)
     try:
-        return tuple(int(item) if numbers else item for item in value)
+        return tuple(kind(item) for item in value)
     except ValueError:
-        raise flags.IllegalFlagValueError(f"flag --{name}={','.join(value)}: expected whole numbers") from None
+        raise flags.IllegalFlagValueError(
+            f"flag --{name}={','.join(value)}: expected items of {kind.__name__}"
+        ) from None

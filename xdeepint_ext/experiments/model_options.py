@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.layers import early_exit, moe
 from xdeepint_ext.layers.bilinear import BILINEAR_KINDS
 from xdeepint_ext.layers.products import OUTER_PRODUCTS
-from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models.adaensemble import AUTHORS_PRIOR
 from xdeepint_ext.models.baselines import (
     DCN,
     DCNV2,
@@ -86,6 +88,42 @@ class DynIntOptions:
         """The model."""
         options = dataclasses.asdict(self)
         return DynInt(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaEnsembleOptions:
+    """Hyper-parameters of `AdaEnsemble`; see there. A schedule is `step:k,step:k`: each k holds until its step."""
+
+    width: int = option(16, "embedding width K; authors: 16")
+    num_layers: int = option(4, "layers of experts, and depths to leave at; authors: 4")
+    experts: tuple[str, ...] = option(tuple(AUTHORS_PRIOR), "of each layer; further ones: cin, interaction_machine")
+    k: str = option("3", "experts an example in each layer, or a schedule; authors: 3 of 5")
+    exit_k: str | None = option(None, "depths mixed in training, or a schedule; default: see exit_steps; authors: 1")
+    exit_steps: int = option(1000, "without exit_k all depths are mixed at first, one fewer after each so many steps")
+    expert_prior: tuple[float, ...] = option((), "shares wanted of the experts; default: the authors' for their five")
+    exit_prior: tuple[float, ...] = option((), "shares wanted of the depths; default: the authors' for four")
+    combine: str = option("weighted", "experts, by gate (ours), or their plain sum (authors)", moe.COMBINES)
+    exit_mode: str = option("soft", "depths in training: mixed (ours), or taken (authors)", early_exit.MODES)
+    balance_weight: float = option(1.0, "of the gates' balance loss; authors: 1")
+    z_weight: float = option(0.001, "of the gates' z-loss; ours; authors: 1 in effect")
+    jitter: float = option(0.5, "of the gates' inputs in training: U(1 - jitter, 1 + jitter); authors: 0.5")
+    noise: float = option(0.0, "deviation of normal noise on the gates' logits in training; authors: none")
+    dispatch: str = option("auto", "which rows an expert computes; auto: those that chose it", moe.DISPATCHES)
+    capacity_factor: float = option(1.25, "places of an expert over its equal share, for dispatch=capacity")
+    embedding_stddev: float | None = option(None, "deviation of the initial embeddings; default 1 / sqrt(width)")
+
+    def __post_init__(self) -> None:
+        for name in ("k", "exit_k"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, str(getattr(self, name)))
+                _schedule(name, getattr(self, name))
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        options |= {name: _schedule(name, options[name]) for name in ("k", "exit_k")}
+        options |= {name: options[name] or None for name in ("expert_prior", "exit_prior")}
+        return AdaEnsemble(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +265,7 @@ class LROptions:
 
 
 MODELS: dict[str, type] = {
+    "adaensemble": AdaEnsembleOptions,
     "autoint": AutoIntOptions,
     "dcn": DCNOptions,
     "dcnv2": DCNV2Options,
@@ -264,3 +303,15 @@ def make_options(model: str, values: dict[str, Any]) -> Any:
 
 def _normal(stddev: float | None) -> Any:
     return None if stddev is None else tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def _schedule(name: str, text: str | None) -> Any:
+    """`3` -> 3; `1000:4,2000:2` -> [(1000, 4), (2000, 2)]."""
+    if text is None:
+        return None
+    try:
+        if ":" not in text:
+            return int(text)
+        return [(int(step), int(k)) for step, k in (pair.split(":") for pair in text.split(","))]
+    except ValueError:
+        raise ValueError(f"{name} must be a number, or step:k,step:k; got {text!r}") from None

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["check_choices", "flag_types", "option"]
+__all__ = ["check_choices", "flag_types", "item_type", "option", "options_of"]
 
 
 def option(default: Any, help: str, choices: Iterable[str] | None = None, changes: str = "training") -> Any:
@@ -37,6 +37,12 @@ def flag_types(cls: type) -> dict[str, type]:
         kinds = [kind for kind in typing.get_args(hints[name]) or (hints[name],) if kind not in (type(None), Ellipsis)]
         is_tuple = typing.get_origin(hints[name]) is tuple
         found[name] = tuple if is_tuple else kinds[0]
+    return found
+
+
+def item_type(cls: type, name: str) -> type:
+    """Of what the items of an option of several words are: `str`, `int` or `float`."""
+    found: type = typing.get_args(typing.get_type_hints(cls)[name])[0]
     return found
 
 

@@ -11,7 +11,17 @@ import numpy as np
 
 from xdeepint_ext.metrics import CalibrationTable
 
-__all__ = ["calibration", "error_bars", "heat_map", "learning_curves", "require_matplotlib", "roc", "zero_rows"]
+__all__ = [
+    "calibration",
+    "depth_histogram",
+    "error_bars",
+    "heat_map",
+    "learning_curves",
+    "require_matplotlib",
+    "roc",
+    "share_map",
+    "zero_rows",
+]
 
 Picture = TypeVar("Picture", str, bytes)
 
@@ -210,6 +220,54 @@ def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     return stream.getvalue()
+
+
+@_styled
+def share_map(shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> str:
+    """A matrix of shares, each written in its cell.
+
+    Args:
+      shares: (rows, columns), 0 .. 1; NaN = none.
+      rows: their names.
+      columns: their names.
+      title: of the picture.
+    """
+    figure, (ax,) = _figure(
+        1, width=0.4 + 0.5 * len(columns) + 0.065 * max(map(len, rows)), height=1.2 + 0.24 * len(rows)
+    )
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest", aspect="auto")
+    for row, column in np.ndindex(shares.shape):
+        share = shares[row, column]
+        text, colour = ("–", "#333333") if np.isnan(share) else (f"{share:.0%}", "white" if share > 0.7 else "#333333")
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    ax.set_xticks(np.arange(len(columns)), columns, rotation=25, ha="right", fontsize=8)
+    ax.set_yticks(np.arange(len(rows)), rows, fontsize=8)
+    ax.grid(visible=False)
+    ax.tick_params(length=2)
+    figure.suptitle(title, fontsize=11)  # over the names of the rows, too
+    return _svg(figure)
+
+
+@_styled
+def depth_histogram(shares: np.ndarray, wanted: np.ndarray) -> str:
+    """Shares of the records by the layers that they need.
+
+    Args:
+      shares: (L,).
+      wanted: (L,), the shares that the balance loss pulls to.
+    """
+    depths = np.arange(1, len(shares) + 1)
+    figure, (ax,) = _figure(1, width=5, height=3.2)
+    ax.bar(depths, shares, color=VALID, width=0.6, label="routed")
+    ax.plot(depths, wanted, linestyle="", marker="_", markersize=26, markeredgewidth=2, color=OTHER, label="prior")
+    for depth, share in zip(depths, shares, strict=True):
+        ax.text(depth, share + 0.01, f"{share:.1%}", ha="center", va="bottom", fontsize=9)
+    ax.set_xticks(depths)
+    ax.set(title="Depth of the records", xlabel="layers", ylim=(0, 1.12 * max(shares.max(), wanted.max())))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.grid(axis="x", visible=False)
+    ax.legend(fontsize=9, markerscale=0.4)
+    return _svg(figure)
 
 
 def _curve_name(name: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xdeepint_ext import metrics
-from xdeepint_ext.experiments import plots
+from xdeepint_ext.experiments import plots, routing_report
+from xdeepint_ext.experiments.page import document, image, section, table
 from xdeepint_ext.experiments.run_directory import flag_lines, write_atomically
 from xdeepint_ext.experiments.scores import sigmoid
 from xdeepint_ext.experiments.weights import pin_kernels, zero_rows_by_table
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from xdeepint_ext.experiments.running import Run
 
 __all__ = ["write"]
-
-CSS = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 66em; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #dde2e7; }
-table { border-collapse: collapse; margin: .6em 0; } th, td { padding: .2em .8em; border-bottom: 1px solid #e8ecef; }
-th { text-align: left; font-weight: 600; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; vertical-align: top; } .row { display: flex; flex-wrap: wrap; gap: 1em; }
-p.hint { color: #5b6670; max-width: 52em; } pre { background: #f5f7f9; padding: .8em; overflow-x: auto; }
-.scroll { overflow-x: auto; }
-"""
-
 
 NAMES = {
     "rows": "records",
@@ -46,6 +34,7 @@ NAMES = {
     "gauc_uniform": "GAUC, all groups alike",
     "groups": "groups with both classes",
     "groups_left_out": "groups with one class, not in GAUC",
+    "expected_depth": "mean depth",
 }
 COUNTS = ("rows", "groups", "groups_left_out")
 
@@ -60,20 +49,16 @@ def write(run: Run, path: str) -> None:
     title = f"{run.config.model} on {run.metrics['dataset']}"
     sections = [
         _summary(run),
-        _section("Metrics", _metrics_table(run)),
-        _section("Learning curves", _learning_curves(run)),
+        section("Metrics", _metrics_table(run)),
+        section("Learning curves", _learning_curves(run)),
         *_predictions(run),
+        *routing_report.sections(run),
         *_weights(run),
         *_slices(run),
         *_notes(run),
-        _section("Flags", f"<pre>{html.escape(chr(10).join(flag_lines(run.config)))}</pre>"),
+        section("Flags", f"<pre>{html.escape(chr(10).join(flag_lines(run.config)))}</pre>"),
     ]
-    body = "\n".join(sections)
-    write_atomically(
-        path,
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n",
-    )
+    write_atomically(path, document(title, sections))
 
 
 def _summary(run: Run) -> str:
@@ -99,7 +84,7 @@ def _metrics_table(run: Run) -> str:
     rows = [[_named(name), *(_number(name, run.metrics.get(f"{split}.{name}")) for split in splits)] for name in names]
     shares = [name for name in ("zero_embedding_rows", "zero_interaction_weights") if name in run.metrics]
     weights = "; ".join(f"{name.replace('_', ' ')} {run.metrics[name]:.1%}" for name in shares)
-    return _table(["", *splits], rows, text=1) + (f"<p>Of the weights: {weights}.</p>" if shares else "")
+    return table(["", *splits], rows, text=1) + (f"<p>Of the weights: {weights}.</p>" if shares else "")
 
 
 def _learning_curves(run: Run) -> str:
@@ -108,13 +93,13 @@ def _learning_curves(run: Run) -> str:
         "values are of the whole split."
     )
     picture = plots.learning_curves(run.state.now.history, run.state.now.best_step)
-    return _picture(picture, "Log loss and AUC against steps") + f'<p class="hint">{hint}</p>'
+    return image(picture, "Log loss and AUC against steps") + f'<p class="hint">{hint}</p>'
 
 
 def _predictions(run: Run) -> Iterable[str]:
     if not run.predictions:
         return
-    split = "test" if "test" in run.predictions else list(run.predictions)[-1]
+    split = run.shown_split
     predictions = run.predictions[split]
     curves, tables = {}, {}
     for task in predictions.labels:
@@ -124,11 +109,11 @@ def _predictions(run: Run) -> Iterable[str]:
         curves[task] = (*metrics.roc_curve(labels, logits, weights), metrics.auc(labels, logits, weights))
         tables[task] = metrics.calibration_table(labels, sigmoid(logits), weights)
     if not curves:
-        yield _section(f"Predictions on {split}", "<p>All labels are equal: no ROC and no calibration.</p>")
+        yield section(f"Predictions on {split}", "<p>All labels are equal: no ROC and no calibration.</p>")
         return
-    pictures = _picture(plots.roc(curves), "ROC curve") + _picture(plots.calibration(tables), "Reliability diagram")
+    pictures = image(plots.roc(curves), "ROC curve") + image(plots.calibration(tables), "Reliability diagram")
     hint = "Calibration: 15 bins of equally many records; bars are two standard errors."
-    yield _section(f"Predictions on {split}", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
+    yield section(f"Predictions on {split}", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
 
 
 def _weights(run: Run) -> Iterable[str]:
@@ -138,21 +123,21 @@ def _weights(run: Run) -> Iterable[str]:
             "A row that is zero is a value that the model does not use: the feature selection of group sparsity. "
             "Rows that no training record touched are zero, too."
         )
-        picture = _picture(plots.zero_rows(tables), "Share of zero embedding rows by table")
-        yield _section("Embedding tables", f'{picture}<p class="hint">{hint}</p>')
+        picture = image(plots.zero_rows(tables), "Share of zero embedding rows by table")
+        yield section("Embedding tables", f'{picture}<p class="hint">{hint}</p>')
     kernels = pin_kernels(run.model)
     if kernels:
         fields = run.inputs.schema.field_names
         largest = max(float(kernel.max()) for kernel in kernels.values())
         pictures = "".join(
-            _picture(plots.heat_map(kernel, fields, name, largest), f"Interaction weights of {name}")
+            image(plots.heat_map(kernel, fields, name, largest), f"Interaction weights of {name}")
             for name, kernel in kernels.items()
         )
         hint = (
             "Row i, column j: how strongly field j enters the factor that multiplies field i; the mean of |W| over the "
             "blocks of the sub-spaces. White = the interaction is switched off."
         )
-        yield _section("Interaction weights", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
+        yield section("Interaction weights", f'<div class="row">{pictures}</div><p class="hint">{hint}</p>')
 
 
 def _slices(run: Run) -> Iterable[str]:
@@ -174,13 +159,13 @@ def _slices(run: Run) -> Iterable[str]:
         heads.remove("task")
         body = [[row[0], *row[2:]] for row in body]
     heads = [NAMES.get(head, head) if head != "gauc" else "GAUC" for head in heads]
-    yield _section("Slices", _table(heads, body, text=len(heads) - len(shown)))
+    yield section("Slices", table(heads, body, text=len(heads) - len(shown)))
 
 
 def _notes(run: Run) -> Iterable[str]:
     if run.metrics["notes"]:
         lines = "".join(f"<li>{html.escape(note)}</li>" for note in run.metrics["notes"])
-        yield _section("Notes", f"<ul>{lines}</ul>")
+        yield section("Notes", f"<ul>{lines}</ul>")
 
 
 def _of_task(predictions: Predictions, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -189,33 +174,13 @@ def _of_task(predictions: Predictions, task: str) -> tuple[np.ndarray, np.ndarra
     return predictions.labels[task][rows], predictions.logits[task][rows], weights
 
 
-def _section(title: str, content: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>\n{content}"
-
-
 def _named(metric: str) -> str:
     """A metric's readable name, after its task."""
     task, _, name = metric.rpartition(".")
     return f"{task}: {NAMES.get(name, name)}" if task else NAMES.get(name, name)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], text: int) -> str:
-    """A table whose first `text` columns are text, the others numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marks = ["" if i < text else ' class="number"' for i in range(len(cells))]
-        return "".join(f"<{tag}{mark}>{html.escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
-
-    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<tr>{line("th", heads)}</tr>\n{body}\n</table></div>'
-
-
 def _number(metric: str, value: Any) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:,.0f}" if metric.rpartition(".")[2] in COUNTS else f"{value:.5f}"
-
-
-def _picture(svg: str, description: str) -> str:
-    data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/svg+xml;base64,{data}">'

@@ -19,6 +19,7 @@ from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
 from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.scores import score
 from xdeepint_ext.experiments.slices import check_slices, score_slices
@@ -41,6 +42,7 @@ class Run:
       state: position and history.
       model: with its best weights.
       inputs: its records.
+      routings: split -> how the model routes its records, of a model that does.
     """
 
     config: Config
@@ -49,6 +51,12 @@ class Run:
     state: RunState
     model: RankingModel
     inputs: Inputs
+    routings: dict[str, Routing] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shown_split(self) -> str:
+        """The split that a figure of one split alone is of; "" where none was evaluated."""
+        return _shown_split(self.config)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -107,13 +115,17 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         with artifacts.event_writer(directory) as write_event:
             train(config, inputs, model, strategy, state, store, validate, write_event)
         predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
+        routings = _routings(config, inputs, model)
     notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
-    metrics = {**_describe(config, inputs, model, state), **costs(model, notes), **sparsity(model)}
+    notes += unfinished(model) if isinstance(model, Routed) else []
+    cost = costs(model, notes, routings.get(_shown_split(config)))
+    metrics = {**_describe(config, inputs, model, state), **cost, **sparsity(model)}
     for split, values in predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
         metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
+    metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in routings.items()}
     metrics["notes"] = notes
-    finished = Run(config, metrics, predictions, state, model, inputs)
+    finished = Run(config, metrics, predictions, state, model, inputs, routings)
     if directory:
         artifacts.write(finished, directory)
     return finished
@@ -130,6 +142,16 @@ def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel
     model.build_from_schema()
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _routings(config: Config, inputs: Inputs, model: RankingModel) -> dict[str, Routing]:
+    if not isinstance(model, Routed):
+        return {}
+    return {split: measure(model, inputs.batches(split), inputs.schema) for split in config.evaluate}
+
+
+def _shown_split(config: Config) -> str:
+    return "test" if "test" in config.evaluate else "".join(config.evaluate[-1:])
 
 
 def _check_splits(config: Config, inputs: Inputs) -> None:

@@ -13,7 +13,7 @@ from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.scores import score_rows
 from xdeepint_ext.schema import Feature, Schema
 
-__all__ = ["check_slices", "id_names", "score_slices"]
+__all__ = ["check_slices", "distinct_ids", "id_names", "score_slices"]
 
 MOST_VALUES = 20
 SHOWN = ("rows", "auc", "logloss", "label_mean", "gauc")
@@ -47,7 +47,7 @@ def score_slices(
     found: dict[str, float] = {}
     for name, ids in predictions.ids.items():
         names = id_names(schema[name], vocabulary_dir)
-        values, counts = np.unique(ids[:, 0] if ids.shape[1] == 1 else _distinct(ids), return_counts=True)
+        values, counts = np.unique(distinct_ids(ids)[1], return_counts=True)
         frequent = values[np.argsort(-counts, kind="stable")]
         left_out = frequent[MOST_VALUES:]
         if len(left_out):
@@ -103,8 +103,15 @@ def id_names(feature: Feature, vocabulary_dir: str) -> list[str]:
     return [*names, MISSING][: feature.num_ids]
 
 
-def _distinct(ids: np.ndarray) -> np.ndarray:
-    """The distinct ids > 0 of each row, one after the other."""
+def distinct_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ids of each row, as (rows, ids): 0, which pads, only of features that have one id a row.
+
+    Args:
+      ids: (n, length).
+    """
+    if ids.shape[1] == 1:
+        return np.arange(len(ids)), ids[:, 0]
     ordered = np.sort(ids, axis=1)
     first = np.concatenate([np.ones((len(ids), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
-    return ordered[first & (ordered > 0)]
+    rows, columns = np.nonzero(first & (ordered > 0))
+    return rows, ordered[rows, columns]

@@ -96,4 +96,29 @@ _DYNINT_ROWS = {
 TABLES |= {f"adult_dynint_{name}": Table(rows, flagfile="adult", base=_DYNINT) for name, rows in _DYNINT_ROWS.items()}
 """The sweeps of the DynInt paper: its Tables 3 and 4, and its figures on ranks, reduction ratio and penalty."""
 
+_ADAENSEMBLE: dict[str, Any] = {
+    "model": "adaensemble",
+    "width": 8,
+    "exit_steps": 100,
+    "optimizer": "group_ftrl_adam",
+    "learning_rate": 0.001,
+    "embedding_learning_rate": 0.05,
+}
+_ADAENSEMBLE_ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "experts": _values("k", ("1", "2", "3", "4", "5")),
+    "exits": {
+        **_values("num_layers", (1, 2, 3, 4)),
+        **_values("exit_k", ("1", "2", "4")),
+        **_values("exit_mode", ("hard",), exit_k="1"),
+    },
+    "combine": _values("combine", ("weighted", "sum")),
+}
+TABLES |= {
+    f"adult_adaensemble_{name}": Table(
+        rows, flagfile="adult", base=_ADAENSEMBLE, metrics=("expected_depth", "multiply_adds_dense")
+    )
+    for name, rows in _ADAENSEMBLE_ROWS.items()
+}
+"""AdaEnsemble's sweeps over what routes; the paper's own were not to be had."""
+
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
