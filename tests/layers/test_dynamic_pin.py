@@ -190,11 +190,10 @@ def test_no_gradient_passes_the_generators(cls):
         return tape.gradient(y, x, tf.cos(y)).numpy()
 
     def with_constants():
-        rows = split_subspaces(x, 2)
-        last = rows
+        last = rows = split_subspaces(x, 2, columns_first=True)
         for index in range(2):
             last = layer.step(index, last, rows, tf.constant(numbers[index]))
-        return join_subspaces(last, 2)
+        return join_subspaces(last, 2, columns_first=True)
 
     np.testing.assert_allclose(gradient(lambda: layer(x)), gradient(with_constants), rtol=1e-9)
 

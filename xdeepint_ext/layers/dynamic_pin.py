@@ -366,10 +366,7 @@ class DynamicWeightedPIN(DynamicPIN):
 
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
         left, right = self._vectors(generated)
-        mapped = [
-            left[:, p] * _product(rows * right[:, p], self.kernels[layer])
-            for p in range(self.rank)
-        ]
+        mapped = [left[:, p] * _product(rows * right[:, p], self.kernels[layer]) for p in range(self.rank)]
         return x * (1 + tf.add_n(mapped))
 
     def penalty(self, layer: int, generated: tf.Tensor) -> tf.Tensor | None:

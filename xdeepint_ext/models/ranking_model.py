@@ -13,7 +13,6 @@ from xdeepint_ext.models.objective import Objective
 from xdeepint_ext.optimizers import LazyAdam, OptimizerGroups
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.added_losses import with_added_losses
-from xdeepint_ext.utils.recording import recording_off
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.signatures import input_signature
 
@@ -139,8 +138,7 @@ class RankingModel(tf.keras.Model):
             return
         self._building = True
         try:
-            # No record is seen, and outside replicas a metric cannot be updated.
-            with recording_off(), self.distribute_strategy.scope():
+            with self.distribute_strategy.scope():
                 signature = self.input_signature()
                 super().__call__(
                     tf.nest.map_structure(lambda s: tf.keras.Input(s.shape[1:], dtype=s.dtype, name=s.name), signature)
