@@ -4,19 +4,21 @@
 
 39 fields of width 16, four sub-spaces, three layers, reduction ratio 16, on a field matrix of 4096 examples: forward,
 loss, and the gradient with respect to weights and embeddings; no tables, no optimizer. All models take turns; the table
-has medians. Memory is the growth of the peak resident size during one step (Linux only).
+has medians. Memory is the growth of the peak resident size during one step (Linux only), in a process of its own in
+which what is freed goes back to the system at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import json
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.optimizer_step import peak_memory
+from benchmarks.memory import in_process_that_gives_back, peak_memory
 from benchmarks.report import machine
 from benchmarks.timing import Timing, median, time_steps
 from xdeepint_ext.models import DynInt, RankingModel, XDeepInt
@@ -76,31 +78,36 @@ def measure(rounds: int) -> dict[str, Timing]:
     return {name: median(timings) for name, timings in found.items()}
 
 
-def memory(name: str) -> list[float]:
-    """Megabytes that a step takes, for each batch of `GROWTH`."""
-    found = []
-    for batch in GROWTH:
-        step = Step(name, batch)
-        step()
-        found.append(peak_memory(step))
-    return found
+def memory() -> dict[str, list[float]]:
+    """Model -> megabytes that a step takes, for each batch of `GROWTH`."""
+    return {name: [_memory_of(Step(name, batch)) for batch in GROWTH] for name in MODELS}
+
+
+def _memory_of(step: Step) -> float:
+    step()
+    return peak_memory(step)
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--memory", action="store_true", help="prints the memory of the steps as JSON, no times")
+    arguments = parser.parse_args()
+    if arguments.memory:
+        print(json.dumps(memory()))
+        return
     print(f"{machine()}, TensorFlow {tf.__version__}\n")
-    times = measure(rounds)
+    times = measure(arguments.rounds)
+    sizes = in_process_that_gives_back("benchmarks.dynamic_step", "--memory")
     base = times["xDeepInt"]
     heads = " | ".join(f"MB at {batch}" for batch in GROWTH)
     print(f"| model | ms | processor ms | of xDeepInt's | goal | {heads} |\n|{' --- |' * (5 + len(GROWTH))}")
     for name, timing in times.items():
         ratio, goal = timing.wall / base.wall, MODELS[name][1]
         said = f"{goal:.0f}: {'yes' if ratio <= goal else 'NO'}" if goal > 1 else ""
-        sizes = " | ".join(f"{size:.0f}" for size in memory(name))
-        print(f"| {name} | {1e3 * timing.wall:.1f} | {1e3 * timing.processor:.1f} | {ratio:.2f} | {said} | {sizes} |")
+        cells = [f"{1e3 * timing.wall:.1f}", f"{1e3 * timing.processor:.1f}", f"{ratio:.2f}", said]
+        print(f"| {' | '.join([name, *cells, *(f'{size:.0f}' for size in sizes[name])])} |")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ to the logits, in float32, of static shapes. Lists and batches hold grades 0 .. 
 positive where a loss wants binary labels.
 
 Memory is the growth of the peak resident size during one step (Linux only), in a process of its own in which what is
-freed goes back to the system at once: blocks from 64 KiB on are mapped (glibc), and oneDNN, whose allocator keeps
-everything, is off.
+freed goes back to the system at once.
 """
 
 from __future__ import annotations
@@ -18,19 +17,16 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
 from benchmarks.loss_cases import BATCH, CODES, LEVELS, PEER, SHAPES, Data, Step, dcn_step, groupwise_step, of_shape
-from benchmarks.optimizer_step import peak_memory
+from benchmarks.memory import in_process_that_gives_back, peak_memory
 from benchmarks.report import machine
 
 TURN = 0.05
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "TF_ENABLE_ONEDNN_OPTS": "0"}
 GROUPWISE = "GroupwiseListCrossEntropy"
 
 
@@ -71,13 +67,6 @@ def memory_of(shape: str) -> dict[str, float]:
         run()
         found[name] = peak_memory(run)
     return found
-
-
-def memory_in_process(shape: str) -> dict[str, float]:
-    """`memory_of` in a process whose allocators give back what is freed."""
-    command = [sys.executable, "-m", "benchmarks.loss_step", f"--memory={shape}"]
-    done = subprocess.run(command, env={**os.environ, **GIVES_BACK}, stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(times: Mapping[str, float], memory: Mapping[str, float]) -> Iterator[str]:
@@ -133,7 +122,10 @@ def main() -> None:
     for shape in arguments.shapes:
         times[shape] = times_of(shape, arguments.rounds)
         print(f"\n{titles[shape]}\n")
-        print("\n".join(table(times[shape], memory_in_process(shape))), flush=True)
+        print(
+            "\n".join(table(times[shape], in_process_that_gives_back("benchmarks.loss_step", f"--memory={shape}"))),
+            flush=True,
+        )
         print(f"\nload average of the last minute: {os.getloadavg()[0]:.1f}", flush=True)
     print("\n" + "\n".join(goals(times)))
 

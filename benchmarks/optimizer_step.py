@@ -15,17 +15,15 @@ first step, with GroupFtrl's one pass over the table, is reported by itself.
 import xdeepint_ext  # noqa: F401, I001  # before TensorFlow, as it chooses Keras 2
 
 import argparse
-import ctypes
 import dataclasses
-import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.memory import peak_memory
 from xdeepint_ext.optimizers import GroupFtrl, LazyAdagrad, LazyAdam
 from xdeepint_ext.optimizers.sparse_gradients import sum_duplicates
 
@@ -83,25 +81,6 @@ def make_batches(vocabulary: int, rows: int, batch_size: int, width: int, count:
         gradient = rng.normal(scale=1e-3, size=(ids.size, width)).astype(np.float32)
         batches.append(Batch(tf.constant(ids, tf.int64), tf.constant(gradient)))
     return batches
-
-
-def status(field: str) -> float:
-    """A line of /proc/self/status in MB, or NaN where there is none."""
-    path = pathlib.Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith(f"{field}:")), float("nan"))
-
-
-def peak_memory(work: Callable[[], None]) -> float:
-    """The peak resident size in MB during `work` above that before it."""
-    if not sys.platform.startswith("linux"):
-        work()
-        return float("nan")
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-    before = status("VmRSS")
-    work()
-    return status("VmHWM") - before
 
 
 def run_block(vocabulary: int, sizes: list[int], arguments: argparse.Namespace) -> None:
