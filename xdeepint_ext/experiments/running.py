@@ -27,6 +27,7 @@ from xdeepint_ext.experiments.strategies import make_strategy
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.utils.variables import optimizer_group
 
 __all__ = ["Run", "execute", "run"]
 
@@ -134,12 +135,13 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
 def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel:
     """The compiled model, with all weights and slots."""
     model = config.options.make(inputs.schema)
+    model.build_from_schema()
+    used = {optimizer_group(variable) for variable in model.trainable_variables}
     model.compile(
-        make_optimizers(config, total_steps),
+        {group: optimizer for group, optimizer in make_optimizers(config, total_steps).items() if group in used},
         metrics=[tf.keras.metrics.AUC(from_logits=True, name="auc")],
         jit_compile=config.jit_compile,
     )
-    model.build_from_schema()
     model.optimizer.build(model.trainable_variables)
     return model
 

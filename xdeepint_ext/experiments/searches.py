@@ -58,6 +58,8 @@ _BASELINES = {
 # FTRL on the interaction layers as on the tables; Adam on the generators, which it would pull to zero.
 _DYNINT = "optimizer=paper embedding_learning_rate=0.05 interaction_learning_rate=0.05 learning_rate=0.001 width=8"
 
+_ADAENSEMBLE = f"{_GROUP_FTRL} width=8 exit_steps=60"
+
 SEARCHES: dict[str, dict[str, list[str]]] = {
     "adult": {
         "lr": [
@@ -100,6 +102,16 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=2 num_subspaces=2",
             f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2 reduction_ratio=4",
         ],
+        "adaensemble": [
+            f"{_ADAENSEMBLE} lambda=5 num_layers=4",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=4",
+            f"{_ADAENSEMBLE} lambda=5 num_layers=2",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=2",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=2 k=2",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=1",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=2 k=2 experts=gated_dense,cross,pin",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=2 balance_weight=0.01",
+        ],
         **{model: settings["adult"] for model, settings in _BASELINES.items()},
     },
     "kuairand": {
@@ -126,6 +138,12 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             f"{_DYNINT} lambda=10 mode=generated rank=16 num_layers=1 num_subspaces=2",
             f"{_DYNINT} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2",
             f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2",
+        ],
+        "adaensemble": [
+            f"{_ADAENSEMBLE} lambda=5 num_layers=2",
+            f"{_ADAENSEMBLE} lambda=10 num_layers=2",
+            f"{_ADAENSEMBLE} lambda=5 num_layers=4",
+            f"{_ADAENSEMBLE} lambda=5 num_layers=1",
         ],
         **{model: settings["kuairand"] for model, settings in _BASELINES.items()},
     },
