@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["SEARCHES"]
 
+# An FM's pairs are F^2 / 2 products: from embeddings of the usual deviation it starts as noise.
 # Small data overfit: the sizes are small, and G-FTRL on the tables (Adam on the rest) drops what does not help.
 _GROUP_FTRL = "optimizer=group_ftrl_adam embedding_learning_rate=0.05 learning_rate=0.001"
 _DEEP = {
@@ -66,21 +67,21 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "optimizer=adam learning_rate=0.003",
             "optimizer=adam learning_rate=0.01",
             "optimizer=adam learning_rate=0.03",
-            "optimizer=adam learning_rate=0.1",
             "optimizer=paper learning_rate=0.05 lambda=0.1",
             "optimizer=paper learning_rate=0.05 lambda=1",
             "optimizer=paper learning_rate=0.2 lambda=0.1",
             "optimizer=paper learning_rate=0.2 lambda=1",
+            "optimizer=paper learning_rate=0.2 lambda1=3 lambda2=1",
         ],
         "fm": [
-            "optimizer=adam learning_rate=0.001 width=8",
-            "optimizer=adam learning_rate=0.003 width=8",
-            "optimizer=adam learning_rate=0.003 width=4",
-            "optimizer=adam learning_rate=0.01 width=4",
-            "optimizer=paper learning_rate=0.05 width=8 lambda=2",
-            "optimizer=paper learning_rate=0.05 width=8 lambda=5",
-            "optimizer=paper learning_rate=0.05 width=4 lambda=2",
+            "optimizer=adam learning_rate=0.003 width=8 embedding_stddev=0.01",
+            "optimizer=adam learning_rate=0.01 width=4 embedding_stddev=0.01",
             "optimizer=paper learning_rate=0.1 width=8 lambda=5",
+            "optimizer=paper learning_rate=0.1 width=8 lambda=5 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=4 lambda=10 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=8 lambda=10 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=8 lambda=20 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.5 width=8 lambda=10 embedding_stddev=0.01",
         ],
         "xdeepint": [
             "num_layers=1 num_subspaces=2 width=8 lambda=5",
@@ -122,10 +123,10 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "optimizer=paper learning_rate=0.2 lambda=1",
         ],
         "fm": [
-            "optimizer=adam learning_rate=0.003 width=4",
-            "optimizer=paper learning_rate=0.05 width=8 lambda=5",
+            "optimizer=adam learning_rate=0.003 width=4 embedding_stddev=0.01",
             "optimizer=paper learning_rate=0.05 width=8 lambda=10",
-            "optimizer=paper learning_rate=0.05 width=16 lambda=5",
+            "optimizer=paper learning_rate=0.1 width=8 lambda=20 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=8 lambda=10 embedding_stddev=0.01",
         ],
         "xdeepint": [
             "num_layers=2 num_subspaces=1 width=8 lambda=5",
