@@ -166,13 +166,17 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 embedded = tf.einsum("bsw,wk->bsk", embedded, self._projections[f"table_{width}"])
             if lookup.is_whole_matrix:
                 return {_ALL: embedded}
-            rows |= {f.name: self._pool(f, embedded, valid, lookup.slots[f.name], features) for f in lookup.features}
+            # One split, not a slice a feature: each slice's gradient would be as large as the field matrix.
+            lengths = [feature.length for feature in lookup.features]
+            parts = zip(lookup.features, tf.split(embedded, lengths, 1), tf.split(valid, lengths, 1), strict=True)
+            rows |= {feature.name: self._pool(feature, x, here, features) for feature, x, here in parts}
         numbers = [feature for feature in self._numbers if feature in wanted]
         if numbers:
             values = tf.concat([features[f.name] for f in numbers], axis=1)
             kernel = tf.gather(self.numeric_kernel, [self._numbers.index(f) for f in numbers])
             by_number = tf.cast(values, self.compute_dtype)[:, :, tf.newaxis] * tf.cast(kernel, self.compute_dtype)
-            rows |= {f.name: by_number[:, i : i + 1] for i, f in enumerate(numbers)}
+            columns = tf.split(by_number, len(numbers), axis=1)
+            rows |= {feature.name: column for feature, column in zip(numbers, columns, strict=True)}
         for feature in wanted:
             if feature.kind == "vector":
                 vector = tf.cast(features[feature.name], self.compute_dtype)
@@ -196,15 +200,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return tf.cond(tf.reduce_all(valid), lambda: embedded, lambda: embedded * mask), mask
 
     @staticmethod
-    def _pool(
-        feature: Feature,
-        embedded: tf.Tensor,
-        valid: tf.Tensor,
-        slots: slice,
-        features: Mapping[str, tf.Tensor],
-    ) -> tf.Tensor:
-        """(B, all slots, K) -> the rows of one feature, (B, 1 or max_length, K)."""
-        x, weights = embedded[:, slots], valid[:, slots]
+    def _pool(feature: Feature, x: tf.Tensor, valid: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """(B, length, K) and (B, length, 1) -> the rows of one feature, (B, 1 or max_length, K)."""
+        weights = valid
         if feature.weights_name:
             weights *= tf.cast(features[feature.weights_name], x.dtype)[:, :, tf.newaxis]
             x *= weights
@@ -213,7 +211,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         if feature.combiner == "concat":
             return x
         if feature.combiner == "max":
-            here = valid[:, slots] > 0
+            here = valid > 0
             highest = tf.reduce_max(tf.where(here, x, x.dtype.min), axis=1, keepdims=True)
             return tf.where(tf.reduce_any(here, axis=1, keepdims=True), highest, tf.zeros_like(highest))
         total = tf.reduce_sum(x, axis=1, keepdims=True)
@@ -243,8 +241,6 @@ class _Lookup:
         tables = schema.tables
         self.features = features
         lengths = [feature.length for feature in features]
-        ends = np.cumsum(lengths)
-        self.slots = {f.name: slice(int(e - n), int(e)) for f, n, e in zip(features, lengths, ends, strict=True)}
         # The places of Schema.tables. But that knows no model: where widths None and the model's own are one width, the
         # tables share one variable here, in the schema's order.
         names = dict.fromkeys(feature.table_name for feature in features)
@@ -268,11 +264,8 @@ class _Lookup:
         if len(kept) == len(self.features):
             return self
         part = copy.copy(self)
-        places = [np.arange(self.slots[f.name].start, self.slots[f.name].stop) for f in kept]
-        taken = np.concatenate([*places, np.arange(0)])
+        taken = np.isin(self.slot_names, [feature.name for feature in kept])
         part.offsets, part.sizes, part.slot_names = (x[taken] for x in (self.offsets, self.sizes, self.slot_names))
-        ends = np.cumsum([len(place) for place in places])
-        part.slots = {f.name: slice(int(e) - len(p), int(e)) for f, p, e in zip(kept, places, ends, strict=True)}
         part.features, part.is_whole_matrix = kept, False
         return part
 
