@@ -40,7 +40,7 @@ def test_keras_file_of_a_model_compiled_with_a_loss(line: Line, tmp_path):
     _keras_file_round_trip(line, tmp_path / "model.keras")
 
 
-@lines("weights_round_trip", *CALLED)
+@lines("weights_round_trip", *CALLED, costly=True)
 def test_weights_round_trip(line: Line, tmp_path):
     model, other, inputs = as_model(line), as_model(line), inputs_of(line)
     train(model, inputs)

@@ -365,22 +365,23 @@ class DynamicWeightedPIN(DynamicPIN):
         self.kernels = self.add_kernels("kernel", (rows, rows))
 
     def step(self, layer: int, x: tf.Tensor, rows: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-        left, right = self._vectors(generated)
-        mapped = [left[:, p] * _product(rows * right[:, p], self.kernels[layer]) for p in range(self.rank)]
+        vectors = self._vectors(generated)
+        mapped = [
+            left * _product(rows * right, self.kernels[layer])
+            for left, right in zip(vectors[: self.rank], vectors[self.rank :], strict=True)
+        ]
         return x * (1 + tf.add_n(mapped))
 
     def penalty(self, layer: int, generated: tf.Tensor) -> tf.Tensor | None:
         if self.rank == 1:
             return None
-        left, right = self._vectors(generated)
-        return self.overlap(left) + self.overlap(right)
+        vectors = tf.stack(self._vectors(generated), axis=1)
+        return self.overlap(vectors[:, : self.rank]) + self.overlap(vectors[:, self.rank :])
 
-    def _vectors(self, generated: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The u_p and the v_p, (B, R, m) each."""
+    def _vectors(self, generated: tf.Tensor) -> list[tf.Tensor]:
+        """The u_p, then the v_p, (B, m) each."""
         start = self.rank ** (-0.5 if self.offset == "inverse_root" else -1.0)
-        size = generated.shape[1] // (2 * self.rank)
-        pairs = tf.reshape(generated + start, (-1, 2, self.rank, size))
-        return pairs[:, 0], pairs[:, 1]
+        return tf.split(generated + start, 2 * self.rank, axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rank": self.rank, "offset": self.offset}
