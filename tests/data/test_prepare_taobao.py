@@ -9,7 +9,7 @@ import pytest
 from tests.data.prepared import all_records, ordered, records, vocabulary
 from tests.data.raw_taobao import ad_row, behaviour_row, write_ads, write_behaviour
 from xdeepint_ext.data import DataError
-from xdeepint_ext.data.loaders.days import clock_columns, days_of
+from xdeepint_ext.data.days import clock_columns, days_of
 from xdeepint_ext.data.prepare import prepare
 from xdeepint_ext.schema import Schema
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xdeepint_ext.data.loaders.days import DaySplit, clock_columns, days_of, unix_times
+from xdeepint_ext.data.days import DaySplit, clock_columns, days_of, unix_times
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks, split_lines
 from xdeepint_ext.data.source import Rows, Source, option
 from xdeepint_ext.data.splits import row_keys

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xdeepint_ext.data.loaders.days import DaySplit, clock_columns, days_of, unix_times
+from xdeepint_ext.data.days import DaySplit, clock_columns, days_of, unix_times
 from xdeepint_ext.data.loaders.headers import Layout, read_layout
 from xdeepint_ext.data.loaders.tables import SideTable, read_csv
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks
