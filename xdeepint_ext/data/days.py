@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from xdeepint_ext.data.splits import TEST, TRAIN, VALID
 
-__all__ = ["BEIJING", "DaySplit", "clock_columns", "days_of", "unix_times"]
+__all__ = ["BEIJING", "LAST_SECOND", "DaySplit", "clock_columns", "days_of", "next_days"]
 
 BEIJING = 8 * 3600
 """Seconds that clocks in China are ahead of UTC."""
 _DAY = 86_400
-# 9999-12-31: beyond it there is no YYYYMMDD.
-_LAST = 253_402_300_799
+LAST_SECOND = 253_402_214_400
+"""Of the year 9999, in every time zone: beyond it there is no YYYYMMDD."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,21 @@ def days_of(seconds: np.ndarray, ahead: int = BEIJING) -> np.ndarray:
       >>> days_of(np.array([1494032110]))  # 2017-05-06 08:55:10 in Beijing
       array([20170506])
     """
-    dates = ((seconds + ahead) // _DAY).astype("datetime64[D]")
+    return _as_numbers(((seconds + ahead) // _DAY).astype("datetime64[D]"))
+
+
+def next_days(days: np.ndarray) -> np.ndarray:
+    """The days after days, YYYYMMDD.
+
+    Example:
+      >>> next_days(np.array([20171130, 20171231]))
+      array([20171201, 20180101])
+    """
+    months = ((days // 10_000 - 1970) * 12 + days // 100 % 100 - 1).astype("datetime64[M]")
+    return _as_numbers(months.astype("datetime64[D]") + days % 100)
+
+
+def _as_numbers(dates: np.ndarray) -> np.ndarray:
     months = dates.astype("datetime64[M]")
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
     return years * 10_000 + (months.astype(np.int64) % 12 + 1) * 100 + (dates - months).astype(np.int64) + 1
@@ -79,9 +92,3 @@ def clock_columns(seconds: np.ndarray, ahead: int = BEIJING) -> dict[str, tuple[
         "hour": tuple(b"%d" % hour for hour in hours.tolist()),
         "weekday": tuple(b"%d" % day for day in weekdays.tolist()),
     }
-
-
-def unix_times(tokens: Sequence[bytes]) -> np.ndarray:
-    """Seconds (int64) of tokens of digits, -1 where one is none."""
-    known = {token: int(token) if token.isdigit() and int(token) <= _LAST else -1 for token in set(tokens)}
-    return np.fromiter(map(known.__getitem__, tokens), np.int64, len(tokens))

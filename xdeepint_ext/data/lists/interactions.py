@@ -60,7 +60,7 @@ class EventLog:
       users: (n,) positions in the users.
       items: (n,) positions in the items.
       days: (n,) calendar days, YYYYMMDD. Days are what splits are made of.
-      times: (n,) whole numbers that order the rows of a day, such as seconds.
+      times: (n,) seconds, which order the rows of a day; rows of the same second keep their order.
       events: name -> (n,) numbers, above 0 where the event happened.
 
     Raises:

@@ -39,10 +39,9 @@ class Items:
 
     def take(self, which: np.ndarray) -> Items:
         """The items of the given indices, or where a mask is True."""
-        return Items(**{name: None if values is None else values[which] for name, values in self._columns()})
-
-    def _columns(self) -> list[tuple[str, Any]]:
-        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        chosen: dict[str, Any] = {name: None if x is None else x[which] for name, x in columns.items()}
+        return Items(**chosen)
 
     def unlabelled(self, lists: np.ndarray, items: np.ndarray, stage: int) -> Items:
         """Items of a stage without feedback: labels 0, teacher NaN, both only where this object has such."""

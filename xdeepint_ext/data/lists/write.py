@@ -83,7 +83,7 @@ def write_lists(
         item out. Needed unless sizes asks for no candidates.
       soft: events -> soft labels, see `soft_labels`.
       teacher: (rows of the log,) scores of a ranking model; of several rows of an item the last one's count.
-      window: "day", or a number of seconds (the unit of the log's times) that a day is cut into.
+      window: "day", or a number of seconds, into windows of which a day is cut.
       first_day: lists begin with this day; earlier rows are history only.
       splits: those to write, of `train`, `valid`, `test`.
       min_positives: lists with fewer items above grade 0 are left out and counted. Default 1 (our choice): losses and

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xdeepint_ext.data.days import DaySplit, clock_columns, days_of, unix_times
+from xdeepint_ext.data.days import LAST_SECOND, DaySplit, clock_columns, days_of, next_days
+from xdeepint_ext.data.lists.interactions import History, Interactions
+from xdeepint_ext.data.loaders.logs import Index, LogBlock, numbers_of, read_log
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks, split_lines
 from xdeepint_ext.data.source import Rows, Source, option
 from xdeepint_ext.data.splits import row_keys
@@ -50,7 +52,7 @@ class Taobao:
         labels = tuple(self.labels.split(","))
         if unknown := [label for label in labels if label not in BEHAVIOURS]:
             raise ValueError(f"labels must be among {BEHAVIOURS}, got {unknown[0]!r}")
-        path = find_file(raw_dir, "UserBehavior.csv", *_cuts(raw_dir))
+        path = _file(raw_dir)
         return Source(
             schema=Schema(_features(labels)),
             blocks=functools.partial(read_blocks, (TextFile(path),)),
@@ -64,11 +66,52 @@ class Taobao:
             size=os.path.getsize(path) * (4 if path.endswith(".gz") else 1),
         )
 
+    def interactions(self, raw_dir: str | os.PathLike[str], max_bad_rows: int = 0) -> Interactions:
+        """The log for `write_lists`, its events `pv`, `fav`, `cart`, `buy`.
 
-def _cuts(raw_dir: str | None) -> list[str]:
-    """Parts of the file under names of their own, such as `UserBehavior_first815users.csv`."""
+        Items are known by the log alone: one may be drawn from the day after its first event on, and its category is
+        the one of that event. The histories `viewed_items` and `bought_items` share the table of `item_id`.
+
+        Args:
+          raw_dir: where `UserBehavior.csv` is.
+          max_bad_rows: so many unreadable rows are left out and counted.
+
+        Raises:
+          DataError: more rows cannot be read; names file and row.
+        """
+        users, items = Index(), Index()
+        categories: dict[bytes, bytes] = {}
+        first: dict[bytes, int] = {}
+
+        def parse(block: Block) -> LogBlock:
+            tokens, days, times, _, bad, counters = _rows(block, (self.first_day, self.last_day))
+            for item, category, day in zip(tokens["item_id"], tokens["category_id"], days.tolist(), strict=True):
+                if day < first.get(item, 99_999_999):
+                    first[item], categories[item] = day, category
+            events = {name: np.array(tokens["behaviour"], "S4") == name.encode() for name in BEHAVIOURS}
+            events = {name: happened.astype(np.uint8) for name, happened in events.items()}
+            return LogBlock(tokens["user_id"], tokens["item_id"], days, times, events, bad, counters)
+
+        file = TextFile(_file(raw_dir))
+        log, notes = read_log(read_blocks((file,)), parse, users, items, max_bad_rows)
+        notes = {name: n for name, n in notes.items() if not name.endswith("_without_features")}
+        return Interactions(
+            log,
+            users.entities("user_id"),
+            dataclasses.replace(
+                items.entities("item_id", category_id=[categories[key] for key in items.keys]),
+                first_day=next_days(np.array([first[key] for key in items.keys])),
+            ),
+            (History("viewed_items", "pv"), History("bought_items", "buy")),
+            notes=notes,
+        )
+
+
+def _file(raw_dir: str | os.PathLike[str] | None) -> str:
+    """The file, or a part of it under a name of its own, such as `UserBehavior_first815users.csv`."""
     names = sorted(os.listdir(raw_dir)) if raw_dir is not None and os.path.isdir(raw_dir) else []
-    return [name for name in names if name.startswith("UserBehavior") and name.endswith((".csv", ".csv.gz"))]
+    parts = [name for name in names if name.startswith("UserBehavior") and name.endswith((".csv", ".csv.gz"))]
+    return find_file(raw_dir, "UserBehavior.csv", *parts)
 
 
 def _features(labels: tuple[str, ...]) -> list[Feature]:
@@ -83,22 +126,30 @@ def _features(labels: tuple[str, ...]) -> list[Feature]:
 
 
 def _parse(block: Block, labels: tuple[str, ...], days: tuple[int, int], split: DaySplit) -> Rows:
+    tokens, found, times, numbers, bad, counters = _rows(block, days)
+    tokens |= clock_columns(times)
+    behaviours = tokens.pop("behaviour")
+    for label in labels:
+        tokens[label] = tuple(b"1" if behaviour == label.encode() else b"0" for behaviour in behaviours)
+    return Rows(numbers, row_keys(block.index, numbers), split(found), tokens, bad, counters)
+
+
+def _rows(
+    block: Block, days: tuple[int, int]
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, list[tuple[int, str]], dict[str, int]]:
+    """Columns of text, days, times and numbers of the records inside of the days; unreadable ones; counts."""
     columns, numbers, bad = split_lines(block, b",", len(COLUMNS))
-    times, known = unix_times(columns[4]), np.isin(columns[3], _BEHAVIOURS).astype(bool)
+    times, known = numbers_of(columns[4], LAST_SECOND), np.isin(columns[3], _BEHAVIOURS).astype(bool)
     for i in np.flatnonzero((times < 0) | ~known).tolist():
         bad.append((int(numbers[i]), _complaint(columns[3][i], columns[4][i], known[i])))
     found = days_of(np.maximum(times, 0))
     fits = (times >= 0) & known
     inside = fits & (found >= days[0]) & (found <= days[1])
     kept = np.flatnonzero(inside)
-    columns = [tuple(values[i] for i in kept.tolist()) for values in columns]
-    tokens = dict(zip(COLUMNS[:3], columns[:3], strict=True)) | clock_columns(times[kept])
-    for label in labels:
-        tokens[label] = tuple(b"1" if behaviour == label.encode() else b"0" for behaviour in columns[3])
+    tokens = {name: tuple(values[i] for i in kept.tolist()) for name, values in zip(COLUMNS[:4], columns, strict=False)}
     outside = int(fits.sum() - inside.sum())
     counters = {"records_outside_of_days": outside} if outside else {}
-    keys = row_keys(block.index, numbers[kept])
-    return Rows(numbers[kept], keys, split(found[kept]), tokens, bad, counters)
+    return tokens, found[kept], times[kept], numbers[kept], bad, counters
 
 
 def _complaint(behaviour: bytes, time: bytes, known: bool) -> str:

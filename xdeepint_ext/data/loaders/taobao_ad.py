@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from xdeepint_ext.data.days import DaySplit, clock_columns, days_of, unix_times
+from xdeepint_ext.data.days import LAST_SECOND, DaySplit, clock_columns, days_of
+from xdeepint_ext.data.lists.interactions import History, Interactions
 from xdeepint_ext.data.loaders.headers import Layout, read_layout
+from xdeepint_ext.data.loaders.logs import Index, LogBlock, numbers_of, read_log
 from xdeepint_ext.data.loaders.tables import SideTable, read_csv
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks
 from xdeepint_ext.data.source import Rows, Source, option
@@ -31,6 +33,7 @@ USER_COLUMNS = (
     "new_user_class_level",
 )
 AD_COLUMNS = ("cate_id", "campaign_id", "customer", "brand", "price")
+_SAMPLE_COLUMNS = ("user", "time_stamp", "adgroup_id", "pid", "nonclk", "clk")
 # Of nonclk and clk.
 _ANSWERS = {(b"1", b"0"), (b"0", b"1")}
 
@@ -66,16 +69,46 @@ class TaobaoAd:
         sample = TextFile(find_file(raw_dir, "raw_sample.csv"), header=True)
         ads = read_csv(find_file(raw_dir, "ad_feature.csv"), "adgroup_id", AD_COLUMNS)
         users = read_csv(find_file(raw_dir, "user_profile.csv"), "userid", USER_COLUMNS)
-        wanted = ("user", "time_stamp", "adgroup_id", "pid", "nonclk", "clk")
         return Source(
             schema=Schema(_features()),
             blocks=functools.partial(read_blocks, (sample,)),
             parse=functools.partial(
-                _parse, layout=read_layout(sample, ",", wanted), users=users, ads=without_null(ads), split=split
+                _parse,
+                layout=read_layout(sample, ",", _SAMPLE_COLUMNS),
+                users=users,
+                ads=without_null(ads),
+                split=split,
             ),
             splits=("train", "valid", "test"),
             size=os.path.getsize(sample.path) * (4 if sample.path.endswith(".gz") else 1),
         )
+
+    def interactions(self, raw_dir: str | os.PathLike[str], max_bad_rows: int = 0) -> Interactions:
+        """The log for `write_lists`: every impression, with the event `clk`.
+
+        All ads of the table may be drawn on all days, as it does not tell since when an ad runs. The history
+        `clicked_ads` shares the table of `adgroup_id`.
+
+        Args:
+          raw_dir: where the three files are.
+          max_bad_rows: so many unreadable rows are left out and counted.
+
+        Raises:
+          DataError: more rows cannot be read; names file and row.
+        """
+        sample = TextFile(find_file(raw_dir, "raw_sample.csv"), header=True)
+        ads = without_null(read_csv(find_file(raw_dir, "ad_feature.csv"), "adgroup_id", AD_COLUMNS))
+        users, items = Index(read_csv(find_file(raw_dir, "user_profile.csv"), "userid", USER_COLUMNS)), Index(ads)
+        layout = read_layout(sample, ",", _SAMPLE_COLUMNS)
+
+        def parse(block: Block) -> LogBlock:
+            tokens, times, _, bad = _rows(block, layout)
+            clicks = {"clk": numbers_of(tokens["clk"]).astype(np.uint8)}
+            return LogBlock(tokens["user"], tokens["adgroup_id"], days_of(times), times, clicks, bad)
+
+        log, notes = read_log(read_blocks((sample,)), parse, users, items, max_bad_rows)
+        histories = (History("clicked_ads", "clk"),)
+        return Interactions(log, users.entities("user"), items.entities("adgroup_id"), histories, notes=notes)
 
 
 def without_null(table: SideTable) -> SideTable:
@@ -98,16 +131,7 @@ def _features() -> list[Feature]:
 
 
 def _parse(block: Block, layout: Layout, users: SideTable, ads: SideTable, split: DaySplit) -> Rows:
-    tokens: dict[str, Any]
-    tokens, numbers, bad = layout.split(block)
-    times = unix_times(tokens["time_stamp"])
-    opposite = [pair in _ANSWERS for pair in zip(tokens["nonclk"], tokens["clk"], strict=True)]
-    fits = (times >= 0) & np.array(opposite, bool)
-    for i in np.flatnonzero(~fits).tolist():
-        bad.append((int(numbers[i]), _complaint(tokens, i, times[i] < 0)))
-    kept = np.flatnonzero(fits)
-    numbers, times = numbers[kept], times[kept]
-    tokens = {name: tuple(values[i] for i in kept.tolist()) for name, values in tokens.items()}
+    tokens, times, numbers, bad = _rows(block, layout)
     tokens |= clock_columns(times)
     tokens |= users.join(tokens["user"])
     tokens |= ads.join(tokens["adgroup_id"])
@@ -117,6 +141,19 @@ def _parse(block: Block, layout: Layout, users: SideTable, ads: SideTable, split
     }
     counters = {name: count for name, count in absent.items() if count}
     return Rows(numbers, row_keys(block.index, numbers), split(days_of(times)), tokens, bad, counters)
+
+
+def _rows(block: Block, layout: Layout) -> tuple[dict[str, Any], np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    """Columns of text, times and numbers of the records that can be read; the others."""
+    tokens, numbers, bad = layout.split(block)
+    times = numbers_of(tokens["time_stamp"], LAST_SECOND)
+    opposite = [pair in _ANSWERS for pair in zip(tokens["nonclk"], tokens["clk"], strict=True)]
+    fits = (times >= 0) & np.array(opposite, bool)
+    for i in np.flatnonzero(~fits).tolist():
+        bad.append((int(numbers[i]), _complaint(tokens, i, times[i] < 0)))
+    kept = np.flatnonzero(fits)
+    chosen = {name: tuple(values[i] for i in kept.tolist()) for name, values in tokens.items()}
+    return chosen, times[kept], numbers[kept], bad
 
 
 def _complaint(tokens: Mapping[str, tuple[bytes, ...]], i: int, of_time: bool) -> str:
