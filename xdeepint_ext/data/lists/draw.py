@@ -26,7 +26,7 @@ Count = Callable[[int, str, int], None]
 """Is told a day, what happened on it, and how often."""
 
 _MOST_LISTS = 4096
-_MOST_SCORES = 1 << 25
+_MOST_SCORES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ STAGES = ("impression", "candidate", "random")
 """Names of the stages 0, 1, 2."""
 SHUFFLE_BUFFER = 4096
 _OF_ITEMS = ("item", "item_id", "label", "stage", "teacher", "soft_label")
-_PADDING = {"label": -1.0, "stages": -1, "item_ids": -1}
+_PADDING = {"stages": -1, "item_ids": -1}
 
 
 def read_lists(
@@ -143,12 +143,18 @@ def _parser(preprocessor: Preprocessor, list_size: int | None, stages: list[int]
                 kept = tf.reduce_any(found["stages"][:, None] == tf.constant(stages, tf.int64), axis=1)
                 found, labels, lists = tf.nest.map_structure(lambda x: tf.boolean_mask(x, kept), (found, labels, lists))
             rows = tf.RaggedTensor.from_value_rowids(lists, lists, size)
-        shape = None if ragged else _Padding(rows, list_size)
+            rows = _not_longer(rows, list_size)
         features = preprocessor.part(tf.io.parse_example(contexts, user_spec), users)
-        features |= {name: _listed(rows, values, shape, _PADDING.get(name, 0)) for name, values in found.items()}
-        if shape is not None:
-            features["list_mask"] = tf.sequence_mask(rows.row_lengths(), shape.size)
-        targets = {task: _listed(rows, values, shape, _PADDING["label"]) for task, values in labels.items()}
+        if ragged:
+            features |= {name: rows.with_flat_values(values) for name, values in found.items()}
+            targets = {task: rows.with_flat_values(values) for task, values in labels.items()}
+        else:
+            of_items = {
+                name: _dense(rows.with_flat_values(x), list_size, _PADDING.get(name, 0)) for name, x in found.items()
+            }
+            targets = {task: _dense(rows.with_flat_values(x), list_size, -1.0) for task, x in labels.items()}
+            mask = _dense(rows.with_flat_values(tf.ones_like(lists, tf.bool)), list_size, False)
+            features |= {**of_items, "list_mask": mask}
         return features, targets if len(targets) > 1 else next(iter(targets.values()))
 
     return parse
@@ -217,28 +223,18 @@ def _demands(found: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
     return [check for check in checks if check is not None]
 
 
-class _Padding:
-    """How many places lists have.
-
-    Args:
-      rows: the lists.
-      list_size: places, None = as many as the longest list has items.
-    """
-
-    def __init__(self, rows: tf.RaggedTensor, list_size: int | None) -> None:
-        longest = rows.bounding_shape(1)
-        self.static = list_size
-        self.size = longest if list_size is None else tf.constant(list_size, tf.int64)
-        message = [f"a list has more items than list_size {list_size}:", longest]
-        check = None if list_size is None else tf.debugging.Assert(longest <= self.size, message)
-        self.checks = [] if check is None else [check]
+def _not_longer(rows: tf.RaggedTensor, list_size: int | None) -> tf.RaggedTensor:
+    """The lists, once it is sure that none is longer than list_size."""
+    if list_size is None:
+        return rows
+    longest = rows.bounding_shape(1)
+    check = tf.debugging.Assert(longest <= list_size, [f"a list has more items than list_size {list_size}:", longest])
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.RaggedTensor.from_row_splits(rows.values, tf.identity(rows.row_splits), validate=False)
 
 
-def _listed(rows: tf.RaggedTensor, values: tf.Tensor, padding: _Padding | None, value: Any) -> Any:
-    """Items (N, ...) as lists: ragged, or (U, n, ...)."""
-    lists = rows.with_flat_values(values)
-    if padding is None:
-        return lists
-    with tf.control_dependencies(padding.checks):
-        dense = lists.to_tensor(tf.cast(value, values.dtype), shape=(None, padding.size, *values.shape[1:]))
-    return tf.ensure_shape(dense, (None, padding.static, *values.shape[1:]))
+def _dense(lists: tf.RaggedTensor, list_size: int | None, padding: Any) -> tf.Tensor:
+    """Lists of items (U, n, ...), padded behind their end."""
+    inner = lists.flat_values.shape[1:]
+    dense = lists.to_tensor(tf.cast(padding, lists.dtype), shape=(None, list_size, *inner))
+    return tf.ensure_shape(dense, (None, list_size, *inner))

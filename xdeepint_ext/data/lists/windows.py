@@ -35,7 +35,8 @@ class Windows:
 
         Args:
           log: the rows.
-          window: "day": a window is a day; or a number of seconds: a day is cut into windows of this length. The order of the windows is that of the days, then of the times.
+          window: "day": a window is a day; or a number of seconds: a day is cut into windows of this length. The
+            order of the windows is that of the days, then of the times.
 
         Raises:
           ValueError: window is neither.
