@@ -154,21 +154,30 @@ class ListSampler:
                 yield self._draw(first, last, count)
 
     def _draw(self, first: int, last: int, count: Count) -> Lists:
+        """The lists of some groups of the windows, all of one day."""
         windows, log = self.windows, self._log
         starts, day = windows.starts[first : last + 1], int(windows.days[first])
         rows = windows.rows[starts[0] : starts[-1]]
         heads = rows[starts[:-1] - starts[0]]
-        users = log.users[heads]
-        keys = self._keys(users, day, windows.slots[first:last])
+        keys = self._keys(log.users[heads], day, windows.slots[first:last])
         shown = self._impressions(rows, np.repeat(np.arange(last - first), np.diff(starts)))
+        capped = self._capped(shown, keys)
         count(day, "repeated_impressions", len(rows) - len(shown))
-        parts = [self._capped(shown, keys)]
-        count(day, "impressions_beyond_size", len(shown) - len(parts[0]))
-        # What was shown in the window but found no place in the list is no sample either: it has its feedback.
-        for stage, found in self._sampled(users, keys, day, shown):
-            parts.append(shown.unlabelled(*found, stage))
-        drawn = Items.concatenate(parts)
-        return self._finished(drawn, users, windows.ranks[heads], keys, day, count)
+        count(day, "impressions_beyond_size", len(shown) - len(capped))
+        enough = np.bincount(capped.lists[capped.labels > 0], minlength=len(heads)) >= self._min_positives
+        count(day, "lists_without_positives", int((~enough).sum()))
+        heads, keys = heads[enough], keys[enough]
+        drawn = self._with_samples(shown.of_lists(enough), capped.of_lists(enough), log.users[heads], keys, day)
+        several = np.bincount(drawn.lists, minlength=len(heads)) >= self._min_items
+        count(day, "lists_too_short", int((~several).sum()))
+        drawn, heads, keys = drawn.of_lists(several), heads[several], keys[several]
+        samples = np.bincount(drawn.lists[drawn.stages != IMPRESSION], minlength=len(heads))
+        count(day, "lists_short_of_samples", int((samples < self.sizes.candidates + self.sizes.random).sum()))
+        # An order that tells nothing of stages and labels.
+        drawn = drawn.take(np.lexsort((self._hashes(drawn, keys), drawn.lists)))
+        offsets = np.r_[0, np.cumsum(np.bincount(drawn.lists, minlength=len(heads)))]
+        columns = drawn.items, drawn.stages, drawn.labels, drawn.soft, drawn.teacher
+        return Lists(day, log.users[heads], windows.ranks[heads], keys, offsets, *columns, last - first)
 
     def _keys(self, users: np.ndarray, day: int, slots: np.ndarray) -> np.ndarray:
         """A uint64 for each (user, window) that does not depend on the user's position."""
@@ -202,17 +211,20 @@ class ListSampler:
     def _hashes(self, items: Items, keys: np.ndarray) -> np.ndarray:
         return hash_rows(keys[items.lists] + self._interactions.items.hashes[items.items], self._seed, "item")
 
-    def _sampled(
-        self, users: np.ndarray, keys: np.ndarray, day: int, shown: Items
-    ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-        """(stage, (lists, items)) of the candidates, then of the random items."""
-        taken = shown.lists, shown.items
-        if self._scorer is not None:
-            found = self._candidates(users, day, shown)
-            yield CANDIDATE, found
-            taken = np.r_[taken[0], found[0]], np.r_[taken[1], found[1]]
+    def _with_samples(self, shown: Items, capped: Items, users: np.ndarray, keys: np.ndarray, day: int) -> Items:
+        """Impressions, candidates and random items.
+
+        What was shown in the window but found no place in the list is no sample either: it has its feedback.
+        """
+        parts, taken = [capped], [shown]
+        if self._scorer is not None and len(users):
+            taken.append(shown.unlabelled(*self._candidates(users, day, shown), CANDIDATE))
+            parts.append(taken[-1])
         if self.sizes.random:
-            yield RANDOM, self._pool.draw(keys, day, *taken, self.sizes.random)
+            known = Items.concatenate(taken)
+            drawn = self._pool.draw(keys, day, known.lists, known.items, self.sizes.random)
+            parts.append(shown.unlabelled(*drawn, RANDOM))
+        return Items.concatenate(parts)
 
     def _candidates(self, users: np.ndarray, day: int, shown: Items) -> tuple[np.ndarray, np.ndarray]:
         assert self._scorer is not None
@@ -230,31 +242,6 @@ class ListSampler:
         best = np.argpartition(-scores, most - 1, axis=1)[:, :most]
         fine = np.take_along_axis(scores, best, axis=1) > -np.inf
         return np.nonzero(fine)[0], best[fine]
-
-    def _finished(
-        self,
-        drawn: Items,
-        users: np.ndarray,
-        ranks: np.ndarray,
-        keys: np.ndarray,
-        day: int,
-        count: Count,
-    ) -> Lists:
-        """The lists that are long enough, their items in an order that tells nothing of stages and labels."""
-        lengths = np.bincount(drawn.lists, minlength=len(users))
-        positives = np.bincount(drawn.lists[drawn.labels > 0], minlength=len(users))
-        full = sum((self.sizes.candidates, self.sizes.random))
-        sampled = np.bincount(drawn.lists[drawn.stages != IMPRESSION], minlength=len(users))
-        enough, several = positives >= self._min_positives, lengths >= self._min_items
-        count(day, "lists_without_positives", int((~enough).sum()))
-        count(day, "lists_too_short", int((enough & ~several).sum()))
-        kept = enough & several
-        count(day, "lists_short_of_samples", int((sampled[kept] < full).sum()))
-        drawn = drawn.take(kept[drawn.lists])
-        drawn = drawn.take(np.lexsort((self._hashes(drawn, keys), drawn.lists)))
-        offsets = np.r_[0, np.cumsum(lengths[kept])]
-        rest = drawn.items, drawn.stages, drawn.labels, drawn.soft, drawn.teacher
-        return Lists(day, users[kept], ranks[kept], keys[kept], offsets, *rest, len(users))
 
 
 def _checked_scorer(interactions: Interactions, scorer: Scorer | np.ndarray | None, candidates: int) -> Scorer | None:

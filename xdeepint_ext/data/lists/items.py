@@ -43,6 +43,11 @@ class Items:
         chosen: dict[str, Any] = {name: None if x is None else x[which] for name, x in columns.items()}
         return Items(**chosen)
 
+    def of_lists(self, kept: np.ndarray) -> Items:
+        """The items of the lists where a mask is True; the lists are numbered anew."""
+        chosen = self.take(kept[self.lists])
+        return dataclasses.replace(chosen, lists=(np.cumsum(kept) - 1)[chosen.lists])
+
     def unlabelled(self, lists: np.ndarray, items: np.ndarray, stage: int) -> Items:
         """Items of a stage without feedback: labels 0, teacher NaN, both only where this object has such."""
         return Items(
