@@ -69,8 +69,8 @@ class Taobao:
     def interactions(self, raw_dir: str | os.PathLike[str], max_bad_rows: int = 0) -> Interactions:
         """The log for `write_lists`, its events `pv`, `fav`, `cart`, `buy`.
 
-        Items are known by the log alone: one may be drawn from the day after its first event on, and its category is
-        the one of that event. The histories `viewed_items` and `bought_items` share the table of `item_id`.
+        Items are known by the log alone: one may be drawn from the day after its first one on, and its category is the
+        one of that day. The histories `viewed_items` and `bought_items` share the table of `item_id`.
 
         Args:
           raw_dir: where `UserBehavior.csv` is.
