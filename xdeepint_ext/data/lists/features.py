@@ -13,7 +13,7 @@ from xdeepint_ext.schema import Feature
 
 __all__ = ["HistoryEncoder", "TableEncoder"]
 
-_CACHED = 1 << 20
+_CACHED = 1 << 18
 
 
 class TableEncoder:
