@@ -110,6 +110,14 @@ class ListSampler:
     Raises:
       ValueError: an argument is out of range, or the order names an unknown event.
       DataError: the teacher lacks a score.
+
+    Example:
+      >>> from xdeepint_ext.data.lists import Entities, EventLog
+      >>> log = EventLog(*np.array([[0, 0], [1, 2], [20240101, 20240101], [5, 9]]), {"click": np.array([0, 1])})
+      >>> data = Interactions(log, Entities([b"7"], {}), Entities([b"1", b"2", b"3", b"4"], {}))
+      >>> lists = next(ListSampler(data, ("click",), sizes=ListSizes(5, 0, 5))(lambda day, what, number: None))
+      >>> sorted(zip(lists.items.tolist(), lists.stages.tolist(), lists.labels.tolist()))
+      [(0, 2, 0.0), (1, 0, 0.0), (2, 0, 1.0), (3, 2, 0.0)]
     """
 
     def __init__(

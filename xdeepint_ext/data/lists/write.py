@@ -104,6 +104,13 @@ def write_lists(
       DataError: the data contradict each other, an impression has no teacher score, or a split has no list.
       FileExistsError: the output directory exists, is not empty, and may not be overwritten.
 
+    Example:
+      >>> from xdeepint_ext.data.loaders.taobao import Taobao
+      >>> log = Taobao().interactions("raw")  # doctest: +SKIP
+      >>> sizes, order = ListSizes(20, 0, 20), ("pv", "fav", "cart", "buy")
+      >>> days = {"train_until": 20171201, "valid_until": 20171202}
+      >>> write_lists("rows", log, "lists", order=order, sizes=sizes, **days)  # doctest: +SKIP
+
     Source: RankTower (arXiv 2407.12385), full-stage sampling and label aggregation.
     """
     unknown = [name for name in splits if name not in SPLITS]
