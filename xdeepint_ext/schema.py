@@ -24,9 +24,15 @@ __all__ = ["Feature", "Schema", "SchemaError", "Table"]
 KINDS = ("categorical", "multi", "sequence", "numeric", "vector")
 INPUT_ROLES = ("user", "item", "context")
 # A column with one of these roles reaches the losses and metrics under the keyword that stands beside the role.
-SIDE_INPUTS = {"group": "group_ids", "item_id": "item_ids", "stage": "stages", "teacher": "teacher"}
+SIDE_INPUTS = {
+    "group": "group_ids",
+    "item_id": "item_ids",
+    "stage": "stages",
+    "teacher": "teacher",
+    "soft_label": "soft_label",
+}
 ROLES = (*INPUT_ROLES, "label", "weight", *SIDE_INPUTS)
-NUMBER_ROLES = {"label", "weight", "teacher"}
+NUMBER_ROLES = {"label", "weight", "teacher", "soft_label"}
 DTYPES = ("string", "int", "float")
 COMBINERS = ("mean", "sum", "sqrtn", "max", "concat")
 LOOKUPS = ("vocabulary", "hash", "identity")
@@ -50,8 +56,8 @@ class Feature:
       kind: `categorical` (one id), `multi` (several ids, optionally weighted), `sequence` (ordered ids, oldest first),
         `numeric` (one float, scaled; or an id, with `binning`), `vector` (`dimension` floats, projected).
       role: one role or several, of `user`, `item`, `context` (model inputs) and `label`, `weight`, `group`, `item_id`,
-        `stage`, `teacher` (for losses, metrics and lists). Without a role a feature is a model input. One with only
-        roles of the second kind is none.
+        `stage`, `teacher`, `soft_label` (for losses, metrics and lists). Without a role a feature is a model input. One
+        with only roles of the second kind is none.
       table: name of its embedding table; features that name the same table share it. Default: the feature's own name.
       width: embedding width; None = the model's. Another width is projected to the model's.
       combiner: how several ids become one row: `mean`, `sum`, `sqrtn`, `max`; `concat` = one row per position.
@@ -378,7 +384,7 @@ class Schema:
 
     @property
     def side_inputs(self) -> dict[str, Feature]:
-        """Columns for losses and metrics: keyword (`group_ids`, `item_ids`, `stages`, `teacher`) -> feature."""
+        """Columns for losses and metrics: keyword (such as `group_ids`) -> feature."""
         found = {keyword: self._one_with_role(role) for role, keyword in SIDE_INPUTS.items()}
         return {keyword: feature for keyword, feature in found.items() if feature is not None}
 

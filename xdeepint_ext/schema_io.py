@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from xdeepint_ext.schema import KINDS, ROLES, Feature, Schema, SchemaError
+from xdeepint_ext.schema import KINDS, NUMBER_ROLES, ROLES, Feature, Schema, SchemaError
 from xdeepint_ext.utils.metadata import schema_pb2
 
 # A tag `xdeepint:{...}` on a column states one feature made of it: `Feature`'s arguments and `position`, its place.
@@ -134,7 +134,7 @@ def _options_of_column(column: Any) -> list[dict[str, Any]]:
         options["kind"] = kinds[0]
     elif column.type == 3 and (sizes and sizes != [1]):
         options["kind"] = "vector"
-    elif set(roles) & {"label", "weight", "teacher"} or column.type == 3:
+    elif set(roles) & NUMBER_ROLES or column.type == 3:
         options["kind"] = "numeric"
     elif several:
         options["kind"] = "multi"

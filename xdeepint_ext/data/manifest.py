@@ -42,6 +42,7 @@ class Manifest:
       compression: "" or "GZIP".
       packed: None for raw records; for materialised ones {"ids": length, "floats": length, "preprocessor":
         fingerprint}.
+      lists: None for single examples; for lists (`data.write_lists`) how they were drawn.
       notes: what else is worth knowing: rows skipped and why, the best reachable AUC of synthetic data ...
 
     Example:
@@ -55,6 +56,7 @@ class Manifest:
     schema: str
     compression: str = ""
     packed: dict[str, Any] | None = None
+    lists: dict[str, Any] | None = None
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def records(self, split: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.schema import SIDE_INPUTS, Schema
+from xdeepint_ext.schema import NUMBER_ROLES, SIDE_INPUTS, Schema
 from xdeepint_ext.utils.signatures import input_signature
 
 IDS, FLOATS = "ids", "floats"
@@ -32,7 +32,10 @@ class Packing:
         lengths: dict[str, dict[str, int]] = {IDS: {}, FLOATS: {}}
         for name, spec in input_signature(schema).items():
             lengths[IDS if spec.dtype.is_integer else FLOATS][name] = spec.shape[1]
-        self.side = {keyword: FLOATS if keyword == "teacher" else IDS for keyword in schema.side_inputs}
+        self.side = {
+            keyword: FLOATS if NUMBER_ROLES & set(feature.roles) else IDS
+            for keyword, feature in schema.side_inputs.items()
+        }
         for keyword, vector in self.side.items():
             lengths[vector][keyword] = 1
         lengths[FLOATS] |= {f"label:{task}": 1 for task in self.tasks}

@@ -62,14 +62,23 @@ class Preprocessor(tf.Module):
         return hashlib.sha256(f"{self.schema.fingerprint()}{tables}".encode()).hexdigest()[:16]
 
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        return self.part(raw, self.schema)
+
+    def part(self, raw: Mapping[str, Any], schema: Schema) -> dict[str, tf.Tensor]:
+        """The same for some of the features, where users' and items' columns are apart.
+
+        Args:
+          raw: the columns of these features.
+          schema: some of this object's features.
+        """
         outputs: dict[str, tf.Tensor] = {}
-        for feature in self.schema.inputs:
+        for feature in schema.inputs:
             values = _column(raw, feature.raw_name, feature, feature.dtype)
             if feature.kind in ("multi", "sequence"):
                 outputs |= self._lists(feature, values, raw)
             else:
                 outputs[feature.name] = self._one(feature, tf.reshape(values, (-1, feature.length)))
-        for keyword, feature in self.schema.side_inputs.items():
+        for keyword, feature in schema.side_inputs.items():
             if feature.raw_name in raw:
                 outputs[keyword] = _side_input(raw[feature.raw_name])
         return outputs

@@ -15,6 +15,8 @@ from xdeepint_ext.data.loaders.ipinyou import IPinYou
 from xdeepint_ext.data.loaders.kuairand import KuaiRand
 from xdeepint_ext.data.loaders.movielens import MovieLens
 from xdeepint_ext.data.loaders.synthetic import Synthetic
+from xdeepint_ext.data.loaders.taobao import Taobao
+from xdeepint_ext.data.loaders.taobao_ad import TaobaoAd
 from xdeepint_ext.data.source import Source
 
 __all__ = ["LOADERS", "Loader", "loader_options", "make_loader"]
@@ -36,6 +38,8 @@ LOADERS: dict[str, type] = {
     "kuairand": KuaiRand,
     "movielens": MovieLens,
     "synthetic": Synthetic,
+    "taobao": Taobao,
+    "taobao_ad": TaobaoAd,
 }
 """Name of a data set -> its loader."""
 

@@ -8,11 +8,13 @@ import glob
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from xdeepint_ext.data.lists.interactions import History, Interactions
 from xdeepint_ext.data.loaders.headers import Layout, read_layout
+from xdeepint_ext.data.loaders.logs import Index, LogBlock, numbers_of, read_log
 from xdeepint_ext.data.loaders.tables import SideTable, as_integer, read_csv
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.data.raw import Block, TextFile, read_blocks
@@ -45,6 +47,8 @@ USER_COLUMNS = (
 VIDEO_COLUMNS = ("author_id", "video_type", "upload_type", "music_id", "music_type", "tag", "video_duration")
 # Feature -> column of the history file.
 HISTORIES = {"history_watched": "watch_seq", "history_liked": "like_seq", "history_long_viewed": "long_watch_seq"}
+# Feature -> event of the log; in the file, too, every impression counts as watched.
+HISTORY_EVENTS = {"history_watched": None, "history_liked": "is_like", "history_long_viewed": "long_view"}
 MAX_TAGS = 4
 
 
@@ -98,6 +102,39 @@ class KuaiRand:
             splits=("train", "valid", "test"),
             size=sum(os.path.getsize(log.path) * (4 if log.path.endswith(".gz") else 1) for log in logs),
             separators={"tag": b",", **dict.fromkeys(HISTORIES, b" ")},
+        )
+
+    def interactions(self, raw_dir: str | os.PathLike[str], max_bad_rows: int = 0) -> Interactions:
+        """The log for `write_lists`: every impression, its events the columns of `LABELS`.
+
+        All videos of the table may be drawn on all days; the published one has none that was uploaded later than the
+        log begins. With `history` there are three histories, which go on from the file's videos with the log's.
+
+        Args:
+          raw_dir: where the files are.
+          max_bad_rows: so many unreadable rows are left out and counted.
+
+        Raises:
+          DataError: more rows cannot be read; names file and row.
+        """
+        raw_dir = os.fspath(raw_dir)
+        logs = [TextFile(path, header=True) for path in _find(raw_dir, "log_standard_*.csv")]
+        users = Index(read_csv(_find(raw_dir, "user_features*.csv")[0], "user_id", USER_COLUMNS))
+        videos = read_csv(_find(raw_dir, "video_features_basic*.csv")[0], "video_id", VIDEO_COLUMNS)
+        rows = {key: (*row[:4], as_integer(row[4]), *row[5:]) for key, row in videos.rows.items()}
+        items = Index(dataclasses.replace(videos, rows=rows))
+        history, history_end = _read_history(raw_dir) if self.history else (SideTable(), 0)
+        layouts = [read_layout(log, ",", ("user_id", "video_id", "date", "time_ms", *LABELS)) for log in logs]
+        parse = functools.partial(_log_block, layouts=layouts, history_end=history_end)
+        log, notes = read_log(read_blocks(logs), parse, users, items, max_bad_rows)
+        before = history.join(users.keys)
+        return Interactions(
+            log,
+            users.entities("user_id"),
+            items.entities("video_id"),
+            tuple(History(name, HISTORY_EVENTS[name], self.history_length, before[name]) for name in before),
+            separators={"tag": b","},
+            notes=notes,
         )
 
     def _features(self, labels: tuple[str, ...]) -> list[Feature]:
@@ -167,9 +204,7 @@ class _Parser:
             shown = f"{dates[i].decode('utf-8', 'replace')!r} and {hours[i].decode('utf-8', 'replace')!r}"
             bad.append((int(numbers[i]), f"expected a date YYYYMMDD and a time HHMM, got {shown}"))
         for i in np.flatnonzero(fits & (days <= self._history_end)).tolist()[:1]:
-            raise DataError(
-                f"row {numbers[i]} of the log is of {days[i]}, but the histories end on {self._history_end}"
-            )
+            _refuse_early(int(numbers[i]), int(days[i]), self._history_end)
         return days, fits
 
     def _unknown(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]]) -> dict[str, int]:
@@ -178,6 +213,38 @@ class _Parser:
             "records_without_video_features": self._videos.absent(tokens["video_id"]),
         }
         return {name: count for name, count in absent.items() if count}
+
+
+def _log_block(block: Block, layouts: list[Layout], history_end: int) -> LogBlock:
+    tokens, numbers, bad = layouts[block.index].split(block)
+    days, times = numbers_of(tokens["date"], 99_991_231), numbers_of(tokens["time_ms"])
+    events = {label: numbers_of(tokens[label], 1) for label in LABELS}
+    columns = {"date": (days, "a date YYYYMMDD"), "time_ms": (times, "milliseconds")}
+    columns |= {label: (values, "0 or 1") for label, values in events.items()}
+    fits = np.ones(len(numbers), bool)
+    for name, (values, expected) in columns.items():
+        wrong = (values < 10_000_000 if name == "date" else values < 0) & fits
+        fits &= ~wrong
+        for i in np.flatnonzero(wrong).tolist():
+            shown = tokens[name][i].decode("utf-8", "replace")
+            bad.append((int(numbers[i]), f"column {name!r}: expected {expected}, got {shown!r}"))
+    early = np.flatnonzero(fits & (days <= history_end))
+    if len(early):
+        _refuse_early(int(numbers[early[0]]), int(days[early[0]]), history_end)
+    kept = np.flatnonzero(fits)
+    users, videos = ([tokens[name][i] for i in kept.tolist()] for name in ("user_id", "video_id"))
+    return LogBlock(
+        users,
+        videos,
+        days[kept],
+        times[kept] // 1000,
+        {name: e[kept].astype(np.uint8) for name, e in events.items()},
+        bad,
+    )
+
+
+def _refuse_early(row: int, day: int, history_end: int) -> NoReturn:
+    raise DataError(f"row {row} of the log is of {day}, but the histories end on {history_end}")
 
 
 def _find(raw_dir: str | None, pattern: str) -> list[str]:

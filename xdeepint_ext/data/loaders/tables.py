@@ -60,7 +60,8 @@ def read_csv(path: str, key: str, columns: Sequence[str], separator: str = ",") 
     """
     with _open_text(path, "utf-8-sig") as stream:
         rows = csv.reader(stream, delimiter=separator)
-        header = next(_whole(path, rows), [])
+        # Published files have blanks around names, such as Taobao's "new_user_class_level ".
+        header = [name.strip() for name in next(_whole(path, rows), [])]
         absent = [name for name in (key, *columns) if name not in header]
         if absent:
             raise DataError(f"{os.path.basename(path)}: no column {absent[0]!r}; it has {header}")
