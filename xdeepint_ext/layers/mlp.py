@@ -10,8 +10,44 @@ import tensorflow as tf
 from xdeepint_ext.utils.registry import register
 
 
+class DenseStack(tf.keras.layers.Layer):
+    """Base of the layers that stack dense layers: their arguments.
+
+    Args:
+      units: a width for each layer.
+      activation, dropout, kernel_regularizer: of all layers.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not units or any(u < 1 for u in units):
+            raise ValueError(f"{type(self).__name__}: units must be widths > 0, got {list(units)}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"{type(self).__name__}: dropout must be in [0, 1), got {dropout}")
+        self.units = list(units)
+        self.activation = tf.keras.activations.get(activation)
+        self.dropout = dropout
+        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": tf.keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
 @register
-class MLP(tf.keras.layers.Layer):
+class MLP(DenseStack):
     """Dense layers one after the other: `x_l = a(x_{l-1} W_l + b_l)`, each followed by dropout.
 
     Args:
@@ -32,42 +68,18 @@ class MLP(tf.keras.layers.Layer):
       TensorShape([8, 400])
     """
 
-    def __init__(
-        self,
-        units: Sequence[int],
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if not units or any(u < 1 for u in units):
-            raise ValueError(f"MLP: units must be widths > 0, got {list(units)}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"MLP: dropout must be in [0, 1), got {dropout}")
-        self.units = list(units)
-        self.activation = tf.keras.activations.get(activation)
-        self.dropout = dropout
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+    def __init__(self, units: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        super().__init__(units, *args, **kwargs)
         policy = self._dtype_policy
         options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer, "dtype": policy}
         self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten(dtype=policy)]
         for width in self.units:
             self._layers_in_order.append(tf.keras.layers.Dense(width, **options))
-            if dropout:
-                self._layers_in_order.append(tf.keras.layers.Dropout(dropout, dtype=policy))
+            if self.dropout:
+                self._layers_in_order.append(tf.keras.layers.Dropout(self.dropout, dtype=policy))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         x = inputs
         for layer in self._layers_in_order:
             x = layer(x, training=training) if isinstance(layer, tf.keras.layers.Dropout) else layer(x)
         return x
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": tf.keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
-        }

@@ -91,63 +91,37 @@ class SparseMoE(tf.keras.layers.Layer):
         x, start = inputs
         blocked = tf.reshape(tf.stop_gradient(start), (-1, start.shape[1:].num_elements()))
         gates = self.gate(blocked, training=training)
-        chosen = tf.not_equal(gates, 0)  # a gate that is NaN chooses too, so that the output shows it
-        weights = gates if self.combine == "weighted" else tf.where(tf.math.is_nan(gates), gates, tf.ones_like(gates))
-        dispatch = self.dispatch
-        if dispatch == "auto":
-            dispatch = "dense" if in_xla() else "gather"
-        if dispatch == "dense":
-            weights = tf.where(chosen, weights, tf.zeros_like(weights))
-            return self._dense(x, start, weights)
-        parts = [
-            self._gathered(expert, x, start, weights[:, index], *self._rows(chosen[:, index], dispatch))
-            for index, expert in enumerate(self.experts)
-        ]
-        if self.overflow is not None and is_recording():
-            placed = tf.add_n([tf.reduce_sum(tf.cast(used, tf.float32)) for _, _, used in parts])
-            wanted = tf.reduce_sum(tf.cast(chosen, tf.float32))
-            self.overflow.update_state(1 - tf.math.divide_no_nan(placed, wanted), wanted)
-        rows, outputs = (tf.concat([part[index] for part in parts], axis=0) for index in range(2))
-        return tf.ensure_shape(tf.math.unsorted_segment_sum(outputs, rows, tf.shape(x)[0]), x.shape)
+        # 1, 0 or NaN in the plain sum: a gate that is NaN shows in the output.
+        weights = gates if self.combine == "weighted" else tf.stop_gradient(tf.math.divide_no_nan(gates, gates))
+        columns = tf.unstack(weights, axis=1)
+        if self.dispatch == "dense" or (self.dispatch == "auto" and in_xla()):
+            pairs = zip(self.experts, columns, strict=True)
+            return tf.add_n([self._output(expert, x, start) * _column(column, x) for expert, column in pairs])
+        chosen = [tf.not_equal(column, 0) for column in columns]
+        if self.dispatch == "capacity":
+            rows = self._placed(chosen)
+        else:
+            rows = [tf.where(of_expert)[:, 0] for of_expert in chosen]
+        outputs = []
+        for expert, column, own in zip(self.experts, columns, rows, strict=True):
+            x_own, start_own = (tf.ensure_shape(tf.gather(t, own), (None, *t.shape[1:])) for t in (x, start))
+            outputs.append(self._output(expert, x_own, start_own) * _column(tf.gather(column, own), x))
+        total = tf.math.unsorted_segment_sum(tf.concat(outputs, axis=0), tf.concat(rows, axis=0), tf.shape(x)[0])
+        return tf.ensure_shape(total, x.shape)
 
-    def _dense(self, x: tf.Tensor, start: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        return tf.add_n(
-            [
-                self._output(expert, x, start) * _column(weights[:, index], x)
-                for index, expert in enumerate(self.experts)
-            ]
-        )
-
-    def _rows(self, chosen: tf.Tensor, dispatch: str) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Rows that an expert gets, and which of its places are used; None = all."""
-        if dispatch == "gather":
-            return tf.where(chosen)[:, 0], None
-        batch = tf.shape(chosen)[0]
-        used, rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._capacity(batch))  # of equals the first rows
-        return rows, tf.cast(used, tf.bool)
-
-    def _capacity(self, batch: tf.Tensor) -> tf.Tensor:
+    def _placed(self, chosen: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The rows of each expert's places: first those that chose it, in the batch's order, then any others."""
+        batch = tf.shape(chosen[0])[0]
         k = self.gate.k if isinstance(self.gate.k, int) else self.gate.k[-1][1]
         share = tf.cast(batch, tf.float32) * (self.capacity_factor * k / len(self.experts))
-        return tf.minimum(batch, tf.cast(tf.math.ceil(share - 1e-4), tf.int32))
-
-    def _gathered(
-        self,
-        expert: tf.keras.layers.Layer,
-        x: tf.Tensor,
-        start: tf.Tensor,
-        weights: tf.Tensor,
-        rows: tf.Tensor,
-        used: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Rows, what the expert adds to them, and for each whether it was chosen."""
-        own, own_start = (tf.ensure_shape(tf.gather(t, rows), (None, *t.shape[1:])) for t in (x, start))
-        own_weights = tf.gather(weights, rows)
-        if used is None:
-            used = tf.ones_like(rows, tf.bool)
-        else:
-            own_weights = tf.where(used, own_weights, tf.zeros_like(own_weights))
-        return rows, self._output(expert, own, own_start) * _column(own_weights, own), used
+        places = tf.minimum(batch, tf.cast(tf.math.ceil(share - 1e-4), tf.int32))
+        numbers = [tf.cast(of_expert, tf.int32) for of_expert in chosen]
+        if self.overflow is not None and is_recording():
+            wanted = tf.reduce_sum(tf.stack(numbers), axis=1)
+            total = tf.cast(tf.reduce_sum(wanted), tf.float32)
+            without = tf.cast(tf.reduce_sum(tf.nn.relu(wanted - places)), tf.float32)
+            self.overflow.update_state(tf.math.divide_no_nan(without, total), total)
+        return [tf.math.top_k(number, places).indices for number in numbers]  # of equals the first
 
     def _output(self, expert: tf.keras.layers.Layer, x: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
         output = expert([x, start])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from xdeepint_ext.layers.mlp import DenseStack
 from xdeepint_ext.utils.registry import register
 
 
 @register
-class ResidualUnits(tf.keras.layers.Layer):
+class ResidualUnits(DenseStack):
     """Residual units one after the other: `x_l = a(x_{l-1} + a(x_{l-1} W_0 + b_0) W_1 + b_1)`, then dropout.
 
     Args:
@@ -40,24 +40,6 @@ class ResidualUnits(tf.keras.layers.Layer):
     Source: Shan et al., Deep Crossing (KDD 2016), §4.3.
     """
 
-    def __init__(
-        self,
-        units: Sequence[int],
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if not units or any(width < 1 for width in units):
-            raise ValueError(f"ResidualUnits: units must be widths > 0, got {list(units)}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"ResidualUnits: dropout must be in [0, 1), got {dropout}")
-        self.units = list(units)
-        self.activation = tf.keras.activations.get(activation)
-        self.dropout = dropout
-        self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
-
     def build(self, input_shape: Any) -> None:
         size = tf.TensorShape(input_shape)[1:].num_elements()
         if size is None:
@@ -82,12 +64,3 @@ class ResidualUnits(tf.keras.layers.Layer):
         for inner, outer in zip(self.inner, self.outer, strict=True):
             x = self._dropout(self.activation(x + outer(inner(x))), training=training)
         return x
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": tf.keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
-        }

@@ -10,6 +10,7 @@ import tensorflow as tf
 from xdeepint_ext.losses import LogLoss, RankingLoss
 from xdeepint_ext.losses.base import MEAN_REDUCTIONS, Part
 from xdeepint_ext.losses.checks import weights_like
+from xdeepint_ext.utils.replicas import sum_over_replicas
 
 
 class Objective:
@@ -47,7 +48,7 @@ class Objective:
         total = [self.total] if len(self.tasks) > 1 else []
         return [*total, *self.loss_means.values(), *(m for found in self.task_metrics.values() for m in found)]
 
-    def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, replicas: int = 1) -> tf.Tensor:
+    def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
         """The weighted sum of the tasks' losses; over the replicas it sums to the global batch's loss.
 
         Raises:
@@ -60,12 +61,10 @@ class Objective:
             parts = _parts(loss, labels, logits, self._of(sample_weight, task, "weights"), x)
             mean = getattr(loss, "reduction", "auto") in MEAN_REDUCTIONS
             self._update_mean(task, parts)
-            value = tf.add_n(
-                [_over_global_count(part, replicas) if mean else part.weight * part.total for part in parts]
-            )
+            value = tf.add_n([_over_global_count(part) if mean else part.weight * part.total for part in parts])
             total += self.weights[task] * value
         if len(self.tasks) > 1:
-            self._update_total(total, tf.shape(logits)[0], replicas)
+            self._update_total(total, tf.shape(logits)[0])
         return total
 
     def _update_mean(self, task: str, parts: Sequence[Part]) -> None:
@@ -73,10 +72,10 @@ class Objective:
         value = tf.add_n([part.weight * tf.math.divide_no_nan(part.total, part.count) for part in parts])
         self.loss_means[task].update_state(value, sample_weight=parts[0].count)
 
-    def _update_total(self, total: tf.Tensor, examples: tf.Tensor, replicas: int) -> None:
+    def _update_total(self, total: tf.Tensor, examples: tf.Tensor) -> None:
         """Adds a batch whose loss is the sum of the replicas' `total`, and weighs as many examples as it has."""
         examples = tf.cast(examples, total.dtype)
-        value = total * _over_replicas(examples, replicas)
+        value = total * sum_over_replicas([examples])[0]
         self.total.update_state(tf.math.divide_no_nan(value, examples), sample_weight=examples)
 
     def update_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
@@ -155,16 +154,9 @@ def _loss(loss: Any) -> Any:
     return loss
 
 
-def _over_replicas(value: tf.Tensor, replicas: int) -> tf.Tensor:
-    """The sum of the replicas' values."""
-    if replicas == 1:
-        return value
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-
-def _over_global_count(part: Part, replicas: int) -> tf.Tensor:
+def _over_global_count(part: Part) -> tf.Tensor:
     """What the replicas' values add up to is the part's mean over the global batch."""
-    return part.weight * tf.math.divide_no_nan(part.total, _over_replicas(part.count, replicas))
+    return part.weight * tf.math.divide_no_nan(part.total, sum_over_replicas([part.count])[0])
 
 
 def _parts(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> list[Part]:

@@ -262,7 +262,7 @@ class RankingModel(tf.keras.Model):
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> tf.Tensor:
         """The tasks' weighted losses plus what layers added, scaled so that the replicas' sum to the global mean."""
         replicas = self.distribute_strategy.num_replicas_in_sync
-        total = self.objective.loss(x, y, y_pred, sample_weight, replicas)
+        total = self.objective.loss(x, y, y_pred, sample_weight)
         added = [tf.cast(loss, total.dtype) for loss in self.losses]
         return tf.add_n([total, *(loss / replicas for loss in added)])
 
