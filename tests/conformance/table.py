@@ -347,6 +347,19 @@ TABLE = [
     _model("XDeepFM", baselines.XDeepFM, width=4, units=(5,), cin_units=(4, 3), split_half=True),
     _model("AutoInt", baselines.AutoInt, width=4, units=(5,), num_layers=2, head_dim=3),
     _model("FiBiNET", baselines.FiBiNET, width=4, units=(5,)),
+    _model("RankTower", models.RankTower, leads=True, width=4, num_heads=(2, 3), head_dim=4, units=(5,)),
+    _model("TwoTower", models.TwoTower, width=4, units=(5, 3)),
+    _model(
+        "IntTower",
+        baselines.IntTower,
+        width=4,
+        num_heads=2,
+        head_dim=3,
+        units=(5,),
+        batch_norm=False,  # its statistics are a replica's; tests/models/test_tower_losses.py has the rest of it
+    ),
+    _model("DAT", baselines.DAT, width=4, units=(5, 3), category="price"),
+    _model("COLD", baselines.COLD, width=4, units=(5,)),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")

@@ -23,7 +23,8 @@ def score_all_pairs(
 ) -> tf.Tensor:
     """`score` of every user with every item, in the memory of `users_at_once x items_at_once` of them.
 
-    Neither users nor items are copied as a whole; in a last chunk the last one stands several times. Works with `jit_compile=True`.
+    Neither users nor items are copied as a whole. In the last chunk the last one stands several times. XLA can compile
+    it.
 
     Args:
       score: (users (u, ...), items (n, ...)) -> (u, n).

@@ -19,6 +19,7 @@ class MLP(tf.keras.layers.Layer):
       activation: a. Our choice: relu.
       dropout: rate after every layer.
       kernel_regularizer: of every W. Paper's baselines: L2 of 1e-4.
+      linear_output: whether the last layer has neither activation nor dropout.
 
     Call arguments:
       inputs: (B, n); other ranks are flattened to it.
@@ -38,6 +39,7 @@ class MLP(tf.keras.layers.Layer):
         activation: Any = "relu",
         dropout: float = 0.0,
         kernel_regularizer: Any = None,
+        linear_output: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -49,12 +51,14 @@ class MLP(tf.keras.layers.Layer):
         self.activation = tf.keras.activations.get(activation)
         self.dropout = dropout
         self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+        self.linear_output = linear_output
         policy = self._dtype_policy
-        options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer, "dtype": policy}
+        options = {"kernel_regularizer": self.kernel_regularizer, "dtype": policy}
         self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten(dtype=policy)]
-        for width in self.units:
-            self._layers_in_order.append(tf.keras.layers.Dense(width, **options))
-            if dropout:
+        for number, width in enumerate(self.units, 1):
+            plain = linear_output and number == len(self.units)
+            self._layers_in_order.append(tf.keras.layers.Dense(width, None if plain else self.activation, **options))
+            if dropout and not plain:
                 self._layers_in_order.append(tf.keras.layers.Dropout(dropout, dtype=policy))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -70,4 +74,5 @@ class MLP(tf.keras.layers.Layer):
             "activation": tf.keras.activations.serialize(self.activation),
             "dropout": self.dropout,
             "kernel_regularizer": tf.keras.regularizers.serialize(self.kernel_regularizer),
+            "linear_output": self.linear_output,
         }
