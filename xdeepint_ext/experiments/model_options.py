@@ -10,10 +10,13 @@ import tensorflow as tf
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.layers import early_exit, moe
 from xdeepint_ext.layers.bilinear import BILINEAR_KINDS
+from xdeepint_ext.layers.multi_head_gate import GATE_INPUTS
 from xdeepint_ext.layers.products import OUTER_PRODUCTS
-from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, RankTower, TwoTower, XDeepInt
 from xdeepint_ext.models.adaensemble import AUTHORS_PRIOR
 from xdeepint_ext.models.baselines import (
+    COLD,
+    DAT,
     DCN,
     DCNV2,
     DNN,
@@ -24,12 +27,15 @@ from xdeepint_ext.models.baselines import (
     DeepCrossing,
     DeepFM,
     FiBiNET,
+    IntTower,
     WideDeep,
     XDeepFM,
 )
 from xdeepint_ext.models.baselines.dcn import STRUCTURES
 from xdeepint_ext.models.baselines.parts import DeepModel
+from xdeepint_ext.models.baselines.two_tower import SIMILARITIES
 from xdeepint_ext.models.dynint import MODES
+from xdeepint_ext.models.towers import TowerModel
 from xdeepint_ext.schema import Schema
 
 __all__ = ["MODELS", "make_options"]
@@ -256,6 +262,95 @@ class FiBiNETOptions(DeepOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class COLDOptions(DeepOptions):
+    """Hyper-parameters of `COLD`; see there."""
+
+    model = COLD
+
+    units: tuple[int, ...] = option((1024, 512, 256, 128, 64), "widths of the deep part; default IntTower's code")
+    keep: tuple[str, ...] = option((), "inputs that the model uses; default all")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        keep, stddev = options.pop("keep"), options.pop("embedding_stddev")
+        return COLD(schema, keep=keep or None, embedding_initializer=_normal(stddev), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerOptions:
+    """Hyper-parameters that the two-tower models share; see `TowerModel`."""
+
+    model: ClassVar[type[TowerModel]]
+
+    width: int = option(16, "embedding width K; ours")
+    units: tuple[int, ...] = option((300, 300, 128), "widths of each tower's MLP; IntTower's code")
+    dropout: float = option(0.0, "behind the MLPs' layers; ours: none")
+    embedding_stddev: float | None = option(None, "deviation of the initial embeddings; default 1 / sqrt(width)")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        if "num_heads" in options:
+            options["num_heads"] = _one_or_two(options["num_heads"])
+        return self.model(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankTowerOptions(TowerOptions):
+    """Hyper-parameters of `RankTower`; see there."""
+
+    model = RankTower
+
+    num_heads: tuple[int, ...] = option((4,), "heads of each side, or user,item; ours: 4")
+    head_dim: int = option(16, "columns of a head; ours: 16")
+    gate_input: str = option("hidden", "what the heads' gates see: the MLP's output or its input; ours", GATE_INPUTS)
+    attention: bool = option(True, "gated cross-attention between the sides")
+    residual: bool = option(True, "around the attention; ours")
+    temperature: float = option(0.1, "of the similarity, at the start; ours")
+    learnable_temperature: bool = option(True, "train the temperature; paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerOptions(TowerOptions):
+    """Hyper-parameters of `TwoTower`; see there."""
+
+    model = TwoTower
+
+    similarity: str = option("cosine", "of the two vectors: cosine over a temperature, or product", SIMILARITIES)
+    temperature: float = option(0.1, "of the cosine, at the start; ours")
+    learnable_temperature: bool = option(True, "train the temperature; ours")
+
+
+@dataclasses.dataclass(frozen=True)
+class IntTowerOptions(TowerOptions):
+    """Hyper-parameters of `IntTower`; see there."""
+
+    model = IntTower
+
+    num_heads: tuple[int, ...] = option((4,), "heads of each side, or user,item; authors: 4 (ads), 32 (MovieLens)")
+    head_dim: int = option(16, "columns of a head; authors: 16 (ads), 64 (MovieLens)")
+    batch_norm: bool = option(True, "batch normalisation in both MLPs; authors")
+    contrast_weight: float = option(0.0, "of the contrastive regulariser; authors' code: left out")
+
+
+@dataclasses.dataclass(frozen=True)
+class DATOptions(TowerOptions):
+    """Hyper-parameters of `DAT`; see there."""
+
+    model = DAT
+
+    units: tuple[int, ...] = option((256, 128, 32), "widths of each tower's MLP; public implementations")
+    temperature: float = option(0.1, "of the cosine, at the start; ours; paper: none")
+    learnable_temperature: bool = option(True, "train the temperature; ours")
+    mimic_weights: tuple[float, ...] = option((0.5, 0.5), "of the users' and the items' mimic losses; paper")
+    alignment_weight: float = option(1.0, "of the alignment of the categories; paper")
+    user_id: str | None = option(None, "feature of the users' vectors; default: the one with role group")
+    item_id: str | None = option(None, "feature of the items' vectors; default: the one with role item_id")
+    category: str | None = option(None, "the items' feature whose categories are aligned; default: none")
+
+
+@dataclasses.dataclass(frozen=True)
 class LROptions:
     """`LR` has no hyper-parameters."""
 
@@ -267,6 +362,8 @@ class LROptions:
 MODELS: dict[str, type] = {
     "adaensemble": AdaEnsembleOptions,
     "autoint": AutoIntOptions,
+    "cold": COLDOptions,
+    "dat": DATOptions,
     "dcn": DCNOptions,
     "dcnv2": DCNV2Options,
     "deepcrossing": DeepCrossingOptions,
@@ -275,8 +372,11 @@ MODELS: dict[str, type] = {
     "dynint": DynIntOptions,
     "fibinet": FiBiNETOptions,
     "fm": FMOptions,
+    "inttower": IntTowerOptions,
     "lr": LROptions,
     "pnn": PNNOptions,
+    "ranktower": RankTowerOptions,
+    "twotower": TwoTowerOptions,
     "widedeep": WideDeepOptions,
     "xdeepfm": XDeepFMOptions,
     "xdeepint": XDeepIntOptions,
@@ -303,6 +403,11 @@ def make_options(model: str, values: dict[str, Any]) -> Any:
 
 def _normal(stddev: float | None) -> Any:
     return None if stddev is None else tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def _one_or_two(numbers: tuple[int, ...]) -> int | tuple[int, ...]:
+    """A number for both sides, or two."""
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _schedule(name: str, text: str | None) -> Any:

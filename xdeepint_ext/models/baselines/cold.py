@@ -75,7 +75,7 @@ class COLD(DeepModel):
         """Field -> the mean of its s over a batch; see `keep`."""
         self.build_from_schema()
         means = tf.reduce_mean(tf.cast(self.gates(self.embed(features)), tf.float32), axis=0)
-        names = self.embedding.schema.field_names if self.embedding is not None else range(self.num_fields)
+        names = self.embedding.schema.field_names if self.embedding is not None else range(self.gate.units)
         return {str(name): float(mean) for name, mean in zip(names, means, strict=True)}
 
     def user_tower(self, features: Mapping[str, tf.Tensor]) -> NoReturn:

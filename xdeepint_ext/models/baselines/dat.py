@@ -163,6 +163,7 @@ class DAT(TowerModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(schema, width=width, embedding_initializer=embedding_initializer, name=name, **kwargs)
+        assert self.schema is not None
         if len(mimic_weights) != 2:
             raise ValueError(f"DAT: mimic_weights must be two numbers, got {list(mimic_weights)}")
         self.units, self.mimic_weights = list(units), [float(weight) for weight in mimic_weights]
