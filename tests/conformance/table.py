@@ -226,6 +226,7 @@ TABLE = [
         heads_of_lists,
         exempt={"gradient": "its two inputs differ in shape; tests/layers/test_towers.py has its gradient"},
     ),
+    Line("Temperature", "layer", lambda: layers.Temperature(0.5), vectors),
     Line("MaxSim", "layer", lambda: layers.MaxSim(temperature=0.5), heads),
     Line("InteractingLayer", "layer", lambda: layers.InteractingLayer(2, head_dim=3), field_matrix),
     Line(

@@ -215,8 +215,8 @@ def test_the_temperature_stays_in_its_range_and_comes_back(start, bound, sign):
             loss = direction * layer(pair)
         optimizer.minimize(loss, layer.trainable_weights, tape)
         if expected:
-            np.testing.assert_allclose(layer.temperature, bound, rtol=1e-6)
-    assert abs(float(layer.temperature) - bound) > 1e-3
+            np.testing.assert_allclose(layer.scale.value, bound, rtol=1e-6)
+    assert abs(float(layer.scale.value) - bound) > 1e-3
 
 
 def test_a_fixed_temperature_is_not_trained():
@@ -274,7 +274,7 @@ def test_weights_are_left_to_the_default_optimizer():
             lambda: randomised(GatedCrossAttention(3), *heads())[0].attend(tf.ones((1, 2, 3)), tf.ones((1, 1, 2, 3))),
             "projections must have 15 columns, got shape .*1, 2, 3",
         ),
-        (lambda: MaxSim(0.0), r"MaxSim: temperature must be in \[0.01, 10.0\], got 0.0"),
+        (lambda: MaxSim(0.0), r"temperature must be in \[0.01, 10.0\] at the start, got 0.0"),
         (lambda: MaxSim()((tf.ones((2, 3)), tf.ones((2, 4)))), "MaxSim: inputs must be .* one static d"),
         (lambda: LightSE()(tf.ones((2, 3))), r"LightSE: inputs must have shape .* got \(2, 3\)"),
         (

@@ -27,6 +27,7 @@ from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
 from xdeepint_ext.layers.residual import ResidualUnits
+from xdeepint_ext.layers.temperature import Temperature
 
 __all__ = [
     "CIN",
@@ -58,6 +59,7 @@ __all__ = [
     "SelfAttentionExpert",
     "SparseMoE",
     "SumHead",
+    "Temperature",
     "TopKGate",
     "VectorCross",
     "score_all_pairs",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tensorflow as tf
 
 from xdeepint_ext.layers.all_pairs import ITEMS_AT_ONCE, USERS_AT_ONCE, score_all_pairs
+from xdeepint_ext.layers.temperature import Temperature
 from xdeepint_ext.utils.dtypes import at_least_float32, full_precision
 from xdeepint_ext.utils.registry import register
 
-LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 10.0
 LEAST_LENGTH = 1e-8
 """A shorter head is divided by this in place of its length, and has no gradient."""
 
@@ -27,7 +26,7 @@ class MaxSim(tf.keras.layers.Layer):
       learnable: whether tau is trained, as in the paper.
 
     Weights:
-      log_temperature: ln tau, a scalar. Optimizer group `default`.
+      scale: a `Temperature`.
 
     Call arguments:
       inputs: (u (..., H_u, d), i (..., H_i, d)), whose leading axes broadcast. d is static, H_i > 0.
@@ -48,31 +47,13 @@ class MaxSim(tf.keras.layers.Layer):
 
     def __init__(self, temperature: float = 1.0, learnable: bool = True, **kwargs: Any) -> None:
         super().__init__(**full_precision(kwargs))
-        if not LEAST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
-            raise ValueError(
-                f"MaxSim: temperature must be in [{LEAST_TEMPERATURE}, {HIGHEST_TEMPERATURE}], got {temperature}"
-            )
-        self.start_temperature = float(temperature)
-        self.learnable = learnable
+        self.scale = Temperature(temperature, learnable, name="temperature", dtype=self._dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         user, item = (tf.TensorShape(shape) for shape in input_shape)
         if not (user.rank or 0) >= 2 <= (item.rank or 0) or user[-1] is None or user[-1] != item[-1]:
             raise ValueError(f"MaxSim: inputs must be (..., heads, d) with one static d, got {user} and {item}")
-        # Clipping in the call alone would leave no gradient to come back with.
-        self.log_temperature = self.add_weight(
-            name="log_temperature",
-            shape=(),
-            initializer=tf.keras.initializers.Constant(math.log(self.start_temperature)),
-            trainable=self.learnable,
-            constraint=_clipped,
-        )
         super().build(input_shape)
-
-    @property
-    def temperature(self) -> tf.Tensor:
-        """The present tau."""
-        return tf.exp(_clipped(at_least_float32(self.log_temperature)))
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         user, item = (at_least_float32(x) for x in inputs)
@@ -113,18 +94,14 @@ class MaxSim(tf.keras.layers.Layer):
         products = tf.where(short, tf.stop_gradient(products), products)
         # A user's length is a positive factor of all that it is compared with: it can wait until the best is found.
         best = tf.reduce_max(products * _inverse_lengths(item_squares)[..., tf.newaxis, :], axis=-1)
-        return tf.reduce_sum(best * _inverse_lengths(user_squares), axis=-1) / self.temperature
+        return self.scale(tf.reduce_sum(best * _inverse_lengths(user_squares), axis=-1))
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         user, item = (tf.TensorShape(shape)[:-2] for shape in input_shape)
         return tf.broadcast_static_shape(user, item)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "temperature": self.start_temperature, "learnable": self.learnable}
-
-
-def _clipped(log_temperature: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(log_temperature, math.log(LEAST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE))
+        return {**super().get_config(), "temperature": self.scale.start, "learnable": self.scale.learnable}
 
 
 def _short(squares: tf.Tensor) -> tf.Tensor:

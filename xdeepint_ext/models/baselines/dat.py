@@ -8,8 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.layers import MLP, FeatureEmbedding, MaxSim
-from xdeepint_ext.models.towers import TowerModel, Towers, each_item
+from xdeepint_ext.layers import FeatureEmbedding
+from xdeepint_ext.models.baselines.two_tower import VectorTowers
+from xdeepint_ext.models.towers import TowerModel, each_item
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.registry import register
@@ -18,7 +19,7 @@ from xdeepint_ext.utils.replicas import sum_over_replicas
 FIELDS, AUGMENTED, CATEGORY = "fields", "augmented", "category"
 
 
-class AugmentedTowers(Towers):
+class AugmentedTowers(VectorTowers):
     """The dense part of a `DAT`; arguments and formulas are there. Representations: unit vectors (..., d)."""
 
     def __init__(
@@ -32,22 +33,16 @@ class AugmentedTowers(Towers):
         num_categories: int,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.user_mlp = MLP(units, dropout=dropout, linear_output=True, name="user_mlp")
-        self.item_mlp = MLP(units, dropout=dropout, linear_output=True, name="item_mlp")
-        self.cosine = MaxSim(temperature, learnable_temperature, name="cosine")
+        super().__init__(units, dropout, "cosine", temperature, learnable_temperature, **kwargs)
         self.mimic_weights = tuple(mimic_weights)
         self.alignment_weight = alignment_weight
         self.num_categories = num_categories
 
     def user(self, x: Any, training: bool | None = None) -> tf.Tensor:
-        return _vector(self.user_mlp, x, training)
+        return super().user(_joined(x), training)
 
     def item(self, x: Any, training: bool | None = None) -> tf.Tensor:
-        return _vector(self.item_mlp, x, training)
-
-    def score(self, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return self.cosine((user[:, tf.newaxis, tf.newaxis], items[:, :, tf.newaxis]))
+        return super().item(_joined(x), training)
 
     def call(self, inputs: tuple[Any, Any], labels: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         user, items = inputs
@@ -223,9 +218,7 @@ class DAT(TowerModel):
         return {**super().get_config(), **own, **ids, **self._options}
 
 
-def _vector(mlp: MLP, x: Mapping[str, tf.Tensor], training: bool | None) -> tf.Tensor:
-    """A unit vector of a field matrix and the id's vector."""
+def _joined(x: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """A field matrix and the id's vector side by side."""
     fields = x[FIELDS]
-    flat = tf.reshape(fields, (-1, fields.shape[1] * fields.shape[2]))
-    found = mlp(tf.concat([flat, x[AUGMENTED]], axis=1), training=training)
-    return tf.math.l2_normalize(at_least_float32(found), axis=1, epsilon=1e-12)
+    return tf.concat([tf.reshape(fields, (-1, fields.shape[1] * fields.shape[2])), x[AUGMENTED]], axis=1)

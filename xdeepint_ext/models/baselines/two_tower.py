@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.layers import MLP, MaxSim
+from xdeepint_ext.layers import MLP, Temperature
 from xdeepint_ext.models.towers import TowerModel, Towers
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.dtypes import at_least_float32
@@ -16,9 +16,15 @@ from xdeepint_ext.utils.registry import register
 
 SIMILARITIES = ("cosine", "dot")
 
+LEAST_SQUARE = 1e-8
+"""A shorter vector is divided by 1e-4 in place of its length: the gradient of a direction grows as 1 / length."""
+
 
 class VectorTowers(Towers):
-    """A vector for each side by an MLP, and their cosine over tau or their product."""
+    """A vector for each side by an MLP, and their cosine over tau or their product.
+
+    For the cosine, representations are unit vectors, so that an index of inner products finds the best items.
+    """
 
     def __init__(
         self,
@@ -33,18 +39,21 @@ class VectorTowers(Towers):
         self.user_mlp = MLP(units, dropout=dropout, linear_output=True, name="user_mlp")
         self.item_mlp = MLP(units, dropout=dropout, linear_output=True, name="item_mlp")
         cosine = similarity == "cosine"
-        self.cosine = MaxSim(temperature, learnable_temperature, name="cosine") if cosine else None
+        self.scale = Temperature(temperature, learnable_temperature, name="temperature") if cosine else None
 
     def user(self, x: Any, training: bool | None = None) -> tf.Tensor:
-        return self.user_mlp(x, training=training)
+        return self._vector(self.user_mlp(x, training=training))
 
     def item(self, x: Any, training: bool | None = None) -> tf.Tensor:
-        return self.item_mlp(x, training=training)
+        return self._vector(self.item_mlp(x, training=training))
 
     def score(self, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        if self.cosine is not None:  # of one head each
-            return self.cosine((user[:, tf.newaxis, tf.newaxis], items[:, :, tf.newaxis]))
-        return tf.einsum("ud,und->un", *(at_least_float32(x) for x in (user, items)))
+        products = tf.einsum("ud,und->un", at_least_float32(user), at_least_float32(items))
+        return products if self.scale is None else self.scale(products)
+
+    def _vector(self, x: tf.Tensor) -> tf.Tensor:
+        x = at_least_float32(x)
+        return x if self.scale is None else tf.math.l2_normalize(x, axis=1, epsilon=LEAST_SQUARE)
 
 
 @register
