@@ -138,6 +138,18 @@ def pair(batch: int) -> list[tf.Tensor]:
     return [field_matrix(batch), tf.cos(2.0 * field_matrix(batch))]
 
 
+def heads(batch: int) -> list[tf.Tensor]:
+    """Heads of users and of items, (batch, 2, 4) floats each."""
+    values = np.random.default_rng(batch).normal(size=(2, batch, 2, 4))
+    return [tf.constant(x, tf.float32) for x in values]
+
+
+def heads_of_lists(batch: int) -> list[tf.Tensor]:
+    """Heads of users, (batch, 2, 4), and of three items each, (batch, 3, 5, 4)."""
+    random = np.random.default_rng(batch)
+    return [tf.constant(random.normal(size=shape), tf.float32) for shape in ((batch, 2, 4), (batch, 3, 5, 4))]
+
+
 def _expert(name: str, cls: type) -> Line:
     return Line(name, "layer", cls, pair)
 
@@ -205,6 +217,17 @@ TABLE = [
     ),
     Line("SENET", "layer", lambda: layers.SENET(2, activation="softplus"), field_matrix),
     Line("BilinearInteraction", "layer", lambda: layers.BilinearInteraction("field_interaction"), field_matrix),
+    Line("LightSE", "layer", layers.LightSE, field_matrix),
+    Line("MultiHeadGate", "layer", lambda: layers.MultiHeadGate(2, 3, units=(5,), activation="tanh"), field_matrix),
+    Line(
+        "GatedCrossAttention",
+        "layer",
+        lambda: layers.GatedCrossAttention(4),
+        heads_of_lists,
+        exempt={"gradient": "its two inputs differ in shape; tests/layers/test_towers.py has its gradient"},
+    ),
+    Line("Temperature", "layer", lambda: layers.Temperature(0.5), vectors),
+    Line("MaxSim", "layer", lambda: layers.MaxSim(temperature=0.5), heads),
     Line("InteractingLayer", "layer", lambda: layers.InteractingLayer(2, head_dim=3), field_matrix),
     Line(
         "InnerProduct",
@@ -325,6 +348,19 @@ TABLE = [
     _model("XDeepFM", baselines.XDeepFM, width=4, units=(5,), cin_units=(4, 3), split_half=True),
     _model("AutoInt", baselines.AutoInt, width=4, units=(5,), num_layers=2, head_dim=3),
     _model("FiBiNET", baselines.FiBiNET, width=4, units=(5,)),
+    _model("RankTower", models.RankTower, leads=True, width=4, num_heads=(2, 3), head_dim=4, units=(5,)),
+    _model("TwoTower", models.TwoTower, width=4, units=(5, 3)),
+    _model(
+        "IntTower",
+        baselines.IntTower,
+        width=4,
+        num_heads=2,
+        head_dim=3,
+        units=(5,),
+        batch_norm=False,  # its statistics are a replica's; tests/models/test_tower_losses.py has the rest of it
+    ),
+    _model("DAT", baselines.DAT, width=4, units=(5, 3), category="price"),
+    _model("COLD", baselines.COLD, width=4, units=(5,)),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")
@@ -349,6 +385,7 @@ TABLE = [
             "hybrid_rank_tower",
         ]
     ),
+    _function("score_all_pairs", "a loop around a function of one's own; tests/layers/test_towers.py"),
     _function("TargetN", "a weighting of CROLoss, whose line has it; tests/losses/test_cro.py"),
     _function("group_ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),
     _function("ftrl_for_mean_loss", "arithmetic on constants; tests/optimizers/test_loss_scale_law.py"),

@@ -18,6 +18,10 @@ from xdeepint_ext.schema import Feature, Schema
 
 BUNDLED = sorted(name.removesuffix(".cfg") for name in os.listdir(FLAGFILES) if name.endswith(".cfg"))
 
+SCHEMA = Schema(
+    [Feature("user", role=("user", "group"), num_values=5), Feature("item", role=("item", "item_id"), num_values=5)]
+)
+
 
 def test_every_option_has_a_help_text_and_an_unambiguous_name():
     common = options_of(Config)
@@ -29,9 +33,8 @@ def test_every_option_has_a_help_text_and_an_unambiguous_name():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_without_flags_a_model_is_what_its_constructor_makes(name):
-    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
-    made = parse(name, ["--data_dir=data"]).options.make(schema)
-    assert {**made.get_config(), "name": ""} == {**type(made)(schema).get_config(), "name": ""}
+    made = parse(name, ["--data_dir=data"]).options.make(SCHEMA)
+    assert {**made.get_config(), "name": ""} == {**type(made)(SCHEMA).get_config(), "name": ""}
 
 
 @pytest.mark.parametrize(
@@ -41,12 +44,14 @@ def test_without_flags_a_model_is_what_its_constructor_makes(name):
         ("deepcrossing", ["--units=8,4"], {"units": [8, 4]}),
         ("fibinet", ["--bilinear_kind=field_each"], {"bilinear_kind": "field_each"}),
         ("pnn", ["--outer_product=none"], {"inner_products": True, "outer_product": None}),
+        ("cold", ["--keep=item"], {"keep": ["item"]}),
+        ("ranktower", ["--num_heads=2,3", "--noattention"], {"num_heads": [2, 3], "attention": False}),
+        ("dat", ["--category=item", "--mimic_weights=1,0"], {"category": "item", "mimic_weights": [1.0, 0.0]}),
         ("xdeepfm", ["--cin_units=6,4", "--split_half"], {"cin_units": [6, 4], "split_half": True}),
     ],
 )
 def test_flags_reach_the_model(name, arguments, expected):
-    schema = Schema([Feature("user", num_values=5), Feature("item", num_values=5)])
-    found = parse(name, ["--data_dir=data", *arguments]).options.make(schema).get_config()
+    found = parse(name, ["--data_dir=data", *arguments]).options.make(SCHEMA).get_config()
     assert {key: found[key] for key in expected} == expected
 
 

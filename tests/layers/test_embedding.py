@@ -182,3 +182,32 @@ def test_initializer_is_for_tables_numbers_and_projections_of_ids():
     layer.build(None)
     nonzero = {weight.name.split(":")[0] for weight in layer.weights if weight.numpy().any()}
     assert nonzero == {"projection_table_2", "projection_image"}
+
+
+def test_only_some_features_give_their_rows_alone():
+    layer = layer_with_random_weights(EVERYTHING, 4)
+    features = draw(EVERYTHING, 6)
+    only = ["tags", "item", "price", "last", "image"]
+    names = [name.partition("[")[0] for name in EVERYTHING.field_names]
+    rows = [number for number, name in enumerate(names) if name in only]
+    given = {name: value for name, value in features.items() if name.removesuffix("_weights") in only}
+    np.testing.assert_array_equal(layer(given, only=only), layer(features).numpy()[:, rows])
+
+
+@pytest.mark.parametrize("of_items", [["item", "narrow", "last", "tags", "price", "image"], ["item"]])
+def test_lists_are_rows_whose_other_features_are_repeated(of_items):
+    layer, lists, length = layer_with_random_weights(EVERYTHING, 4), 3, 2
+    features = draw(EVERYTHING, lists * length)
+    of_lists, rows = {}, {}
+    for name, value in features.items():
+        if name.removesuffix("_weights") in of_items:
+            of_lists[name], rows[name] = tf.reshape(value, (lists, length, -1)), value
+        else:
+            of_lists[name], rows[name] = value[:lists], tf.repeat(value[:lists], length, axis=0)
+    np.testing.assert_array_equal(layer(of_lists), layer(rows))
+
+
+def test_lists_of_different_lengths_are_named():
+    schema = Schema([Feature("item", num_values=4), Feature("price", "numeric")])
+    with pytest.raises(ValueError, match=r"as many items, got {'item': 2, 'price': 3}"):
+        FeatureEmbedding(schema)({"item": tf.ones((4, 2, 1), tf.int64), "price": tf.ones((4, 3, 1))})

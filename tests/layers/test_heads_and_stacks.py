@@ -68,6 +68,16 @@ def test_mlp_equals_loops(activation, function):
     np.testing.assert_allclose(layer(x), reference.mlp(x.reshape(2, 6), pairs, function), rtol=1e-12)
 
 
+def test_mlp_with_a_linear_output_ends_without_activation_and_dropout():
+    layer, x = randomised(MLP([4, 3], "relu", 0.5, linear_output=True, dtype="float64"), (2, 5))
+    weights = layer.get_weights()
+    hidden = reference.mlp(x, [weights[:2]], lambda v: max(v, 0.0))
+    expected = reference.mlp(hidden, [weights[2:]], reference.linear)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
+    assert np.any(expected < 0) and MLP.from_config(layer.get_config()).linear_output
+    assert np.all(MLP([200], "relu", 0.5, linear_output=True)(tf.ones((1, 9)), training=True) != 0)
+
+
 def test_mlp_drops_after_every_layer_in_training_only():
     layer = MLP([300, 200], "linear", dropout=0.5)
     x = tf.ones((4, 3))

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
+from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, RankTower, TwoTower, XDeepInt
 from xdeepint_ext.models.baselines import (
+    COLD,
+    DAT,
     DCN,
     DCNV2,
     DNN,
@@ -16,6 +18,7 @@ from xdeepint_ext.models.baselines import (
     DeepCrossing,
     DeepFM,
     FiBiNET,
+    IntTower,
     WideDeep,
     XDeepFM,
 )
@@ -25,8 +28,8 @@ from xdeepint_ext.utils.signatures import input_signature
 INPUTS = [
     Feature("user", num_values=6, role=("user", "group")),
     Feature("item", num_values=5, table="video", role=("item", "item_id")),
-    Feature("history", "sequence", num_values=5, table="video", max_length=3, combiner="sum"),
-    Feature("age", "numeric", scaling="none"),
+    Feature("history", "sequence", "user", num_values=5, table="video", max_length=3, combiner="sum"),
+    Feature("age", "numeric", "user", scaling="none"),
 ]
 CLICK = Feature("click", "numeric", "label")
 BUY = Feature("buy", "numeric", "label", required=False)
@@ -57,13 +60,23 @@ MODELS = {
     "autoint": lambda schema: AutoInt(schema, width=WIDTH, num_layers=2, head_dim=3),
     "autoint+": lambda schema: AutoInt(schema, width=WIDTH, num_layers=1, head_dim=2, scaled=True, units=[5, 3]),
     "fibinet": lambda schema: FiBiNET(schema, width=WIDTH, bilinear_kind="field_each", reduction_ratio=2, units=[5, 3]),
+    "cold": lambda schema: COLD(schema, width=WIDTH, units=[5, 3]),
+    "ranktower": lambda schema: RankTower(schema, width=WIDTH, num_heads=(2, 3), head_dim=3, units=[5]),
+    "two-tower": lambda schema: TwoTower(schema, width=WIDTH, units=[5, 3]),
+    "inttower": lambda schema: IntTower(
+        schema, width=WIDTH, num_heads=(2, 3), head_dim=3, units=[5, 4], contrast_weight=0.1
+    ),
+    "dat": lambda schema: DAT(schema, width=WIDTH, units=[5, 3], category="item"),
 }
 
 
+DEFAULT_RUN = {"linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble", "ranktower"}
 EVERY_MODEL = [
     pytest.param(
         name,
-        marks=() if name in ("linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble") else pytest.mark.slow,
+        marks=()
+        if name in ("linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble", "ranktower")
+        else pytest.mark.slow,
     )
     for name in MODELS
 ]
@@ -89,6 +102,22 @@ def batch(schema=ONE_TASK, size=8, seed=0):
     return features, labels if len(schema.tasks) > 1 else click, weights
 
 
+def lists(schema=ONE_TASK, size=4, length=5, seed=0):
+    """(features of `size` users with `length` items each, grades, the same as rows of a user and an item)."""
+    features, _, _ = batch(schema, size * length, seed)
+    of_lists, rows = {}, {}
+    for name in input_signature(schema):
+        value = features[name]
+        if "item" in schema[name].roles:
+            of_lists[name] = tf.reshape(value, (size, length, -1))
+            rows[name] = value
+        else:
+            of_lists[name] = value[:size]
+            rows[name] = tf.repeat(value[:size], length, axis=0)
+    grades = np.random.default_rng(seed).integers(0, 4, (size, length)).astype(np.float32)
+    return of_lists, grades, rows
+
+
 def dataset(schema=ONE_TASK, size=24, batch_size=8, weighted=False, seed=0):
     """Batches of (features, labels[, weights])."""
     features, labels, weights = batch(schema, size, seed)
@@ -99,5 +128,7 @@ def dataset(schema=ONE_TASK, size=24, batch_size=8, weighted=False, seed=0):
 def randomise(model, seed=0):
     """Gives all weights random values, so that no zero hides anything."""
     rng = np.random.default_rng(seed)
-    model.set_weights([rng.normal(scale=0.5, size=weight.shape) for weight in model.weights])
+    values = [rng.normal(scale=0.5, size=weight.shape) for weight in model.weights]
+    of_variance = ["variance" in weight.name for weight in model.weights]  # batch normalisation's
+    model.set_weights([np.exp(x) if positive else x for x, positive in zip(values, of_variance, strict=True)])
     return model

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.experiments.tower_options import DATOptions, IntTowerOptions, RankTowerOptions, TwoTowerOptions
 from xdeepint_ext.layers import early_exit, moe
 from xdeepint_ext.layers.bilinear import BILINEAR_KINDS
 from xdeepint_ext.layers.products import OUTER_PRODUCTS
 from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, XDeepInt
 from xdeepint_ext.models.adaensemble import AUTHORS_PRIOR
 from xdeepint_ext.models.baselines import (
+    COLD,
     DCN,
     DCNV2,
     DNN,
@@ -31,6 +33,7 @@ from xdeepint_ext.models.baselines.dcn import STRUCTURES
 from xdeepint_ext.models.baselines.parts import DeepModel
 from xdeepint_ext.models.dynint import MODES
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.initializers import truncated_normal
 
 __all__ = ["MODELS", "make_options"]
 
@@ -66,7 +69,7 @@ class XDeepIntOptions:
         return XDeepInt(
             schema,
             kernel_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
-            embedding_initializer=_normal(stddev),
+            embedding_initializer=truncated_normal(stddev),
             **options,
         )
 
@@ -87,7 +90,7 @@ class DynIntOptions:
     def make(self, schema: Schema) -> RankingModel:
         """The model."""
         options = dataclasses.asdict(self)
-        return DynInt(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+        return DynInt(schema, embedding_initializer=truncated_normal(options.pop("embedding_stddev")), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +126,7 @@ class AdaEnsembleOptions:
         options = dataclasses.asdict(self)
         options |= {name: _schedule(name, options[name]) for name in ("k", "exit_k")}
         options |= {name: options[name] or None for name in ("expert_prior", "exit_prior")}
-        return AdaEnsemble(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+        return AdaEnsemble(schema, embedding_initializer=truncated_normal(options.pop("embedding_stddev")), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +138,7 @@ class FMOptions:
 
     def make(self, schema: Schema) -> RankingModel:
         """The model."""
-        return FM(schema, width=self.width, embedding_initializer=_normal(self.embedding_stddev))
+        return FM(schema, width=self.width, embedding_initializer=truncated_normal(self.embedding_stddev))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +156,7 @@ class DeepOptions:
     def make(self, schema: Schema) -> RankingModel:
         """The model."""
         options = dataclasses.asdict(self)
-        return self.model(schema, embedding_initializer=_normal(options.pop("embedding_stddev")), **options)
+        return self.model(schema, embedding_initializer=truncated_normal(options.pop("embedding_stddev")), **options)
 
 
 class DNNOptions(DeepOptions):
@@ -218,7 +221,7 @@ class PNNOptions(DeepOptions):
         return PNN(
             schema,
             outer_product=None if outer == "none" else outer,
-            embedding_initializer=_normal(stddev),
+            embedding_initializer=truncated_normal(stddev),
             **options,
         )
 
@@ -256,6 +259,22 @@ class FiBiNETOptions(DeepOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class COLDOptions(DeepOptions):
+    """Hyper-parameters of `COLD`; see there."""
+
+    model = COLD
+
+    units: tuple[int, ...] = option((1024, 512, 256, 128, 64), "widths of the deep part; default IntTower's code")
+    keep: tuple[str, ...] = option((), "inputs that the model uses; default all")
+
+    def make(self, schema: Schema) -> RankingModel:
+        """The model."""
+        options = dataclasses.asdict(self)
+        keep, stddev = options.pop("keep"), options.pop("embedding_stddev")
+        return COLD(schema, keep=keep or None, embedding_initializer=truncated_normal(stddev), **options)
+
+
+@dataclasses.dataclass(frozen=True)
 class LROptions:
     """`LR` has no hyper-parameters."""
 
@@ -267,6 +286,8 @@ class LROptions:
 MODELS: dict[str, type] = {
     "adaensemble": AdaEnsembleOptions,
     "autoint": AutoIntOptions,
+    "cold": COLDOptions,
+    "dat": DATOptions,
     "dcn": DCNOptions,
     "dcnv2": DCNV2Options,
     "deepcrossing": DeepCrossingOptions,
@@ -275,8 +296,11 @@ MODELS: dict[str, type] = {
     "dynint": DynIntOptions,
     "fibinet": FiBiNETOptions,
     "fm": FMOptions,
+    "inttower": IntTowerOptions,
     "lr": LROptions,
     "pnn": PNNOptions,
+    "ranktower": RankTowerOptions,
+    "twotower": TwoTowerOptions,
     "widedeep": WideDeepOptions,
     "xdeepfm": XDeepFMOptions,
     "xdeepint": XDeepIntOptions,
@@ -299,10 +323,6 @@ def make_options(model: str, values: dict[str, Any]) -> Any:
     options = MODELS[model](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     check_choices(options)
     return options
-
-
-def _normal(stddev: float | None) -> Any:
-    return None if stddev is None else tf.keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def _schedule(name: str, text: str | None) -> Any:

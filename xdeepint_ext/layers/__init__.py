@@ -1,8 +1,10 @@
 """Building blocks: field embedding, interactions, heads."""
 
+from xdeepint_ext.layers.all_pairs import score_all_pairs
 from xdeepint_ext.layers.bilinear import SENET, BilinearInteraction
 from xdeepint_ext.layers.cin import CIN
 from xdeepint_ext.layers.cross import VectorCross
+from xdeepint_ext.layers.cross_attention import GatedCrossAttention
 from xdeepint_ext.layers.dynamic_pin import DynamicActivationPIN, DynamicGeneratedPIN, DynamicWeightedPIN
 from xdeepint_ext.layers.early_exit import EarlyExit
 from xdeepint_ext.layers.embedding import FeatureEmbedding
@@ -16,12 +18,16 @@ from xdeepint_ext.layers.field_experts import (
 from xdeepint_ext.layers.gating import TopKGate
 from xdeepint_ext.layers.head import FieldLinearHead, SumHead
 from xdeepint_ext.layers.interacting import InteractingLayer
+from xdeepint_ext.layers.light_se import LightSE
+from xdeepint_ext.layers.maxsim import MaxSim
 from xdeepint_ext.layers.mlp import MLP
 from xdeepint_ext.layers.moe import SparseMoE
+from xdeepint_ext.layers.multi_head_gate import MultiHeadGate
 from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
 from xdeepint_ext.layers.residual import ResidualUnits
+from xdeepint_ext.layers.temperature import Temperature
 
 __all__ = [
     "CIN",
@@ -38,10 +44,14 @@ __all__ = [
     "EarlyExit",
     "FeatureEmbedding",
     "FieldLinearHead",
+    "GatedCrossAttention",
     "GatedDenseExpert",
     "InnerProduct",
     "InteractingLayer",
     "InteractionMachineExpert",
+    "LightSE",
+    "MaxSim",
+    "MultiHeadGate",
     "MultiHeadPIN",
     "OuterProduct",
     "PINExpert",
@@ -49,6 +59,8 @@ __all__ = [
     "SelfAttentionExpert",
     "SparseMoE",
     "SumHead",
+    "Temperature",
     "TopKGate",
     "VectorCross",
+    "score_all_pairs",
 ]

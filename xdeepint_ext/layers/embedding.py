@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow as tf
 from xdeepint_ext.schema import Feature, Schema
 from xdeepint_ext.utils.graph import in_xla
 from xdeepint_ext.utils.registry import register
-from xdeepint_ext.utils.signatures import check_inputs, input_signature
+from xdeepint_ext.utils.signatures import check_inputs, input_signature, items_a_list
 from xdeepint_ext.utils.variables import tag
 
 _ALL = ""
@@ -45,7 +45,10 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         rows repeated, as for one user and many candidates. False; `serving.export` sets it while it traces `rank`.
 
     Call arguments:
-      features: dict of `input_signature(schema)`; single ids and floats also as (B,). Other keys are ignored.
+      features: dict of `input_signature(schema)`; single ids and floats also as (B,). Other keys are ignored. Features
+        of the n items of U lists are (U, n, length), then B = U n; others beside them are (U, length), looked up once
+        for a list and their rows repeated.
+      only: names of the features to embed, None = all; the others may be missing.
 
     Returns:
       (B, F, K), rows in the schema's order.
@@ -133,19 +136,24 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def _initializer(self, width: int) -> Any:
         return self.initializer or tf.keras.initializers.TruncatedNormal(stddev=width**-0.5)
 
-    def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        check_inputs(self.schema, features, "FeatureEmbedding")
-        features = {
-            name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in input_signature(self.schema).items()
-        }
-        inputs = list(self.schema.inputs)
-        single = [feature for feature in inputs if features[feature.name].shape[0] == 1]
-        once = single if self.repeats_single_rows else []
+    def call(self, features: Mapping[str, tf.Tensor], only: Collection[str] | None = None) -> tf.Tensor:
+        check_inputs(self.schema, features, "FeatureEmbedding", only)
+        inputs = [feature for feature in self.schema.inputs if only is None or feature.name in only]
+        items = items_a_list(self.schema, features, only)
+        shapes = {feature.name: features[feature.name].shape for feature in inputs}
+        specs = input_signature(self.schema, only=only)
+        features = {name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in specs.items()}
+        if items is not None:
+            once = [feature for feature in inputs if len(shapes[feature.name]) < 3]
+        elif self.repeats_single_rows:
+            once = [feature for feature in inputs if features[feature.name].shape[0] == 1]
+        else:
+            once = []
         if not once or len(once) == len(inputs):
             return self._matrix(inputs, self._rows(inputs, features))
         others = [feature for feature in inputs if feature not in once]
         rows = self._rows(others, features)
-        count = tf.shape(rows[others[0].name])[0]
+        count = tf.shape(rows[others[0].name])[0] if items is None else items
         shared = tf.repeat(self._matrix(once, self._rows(once, features)), count, axis=0)
         parts = tf.split(shared, [feature.num_rows for feature in once], axis=1)
         return self._matrix(inputs, rows | {f.name: part for f, part in zip(once, parts, strict=True)})

@@ -55,6 +55,7 @@ class MLP(DenseStack):
       activation: a. Our choice: relu.
       dropout: rate after every layer.
       kernel_regularizer: of every W. Paper's baselines: L2 of 1e-4.
+      linear_output: whether the last layer has neither activation nor dropout.
 
     Call arguments:
       inputs: (B, n); other ranks are flattened to it.
@@ -68,14 +69,24 @@ class MLP(DenseStack):
       TensorShape([8, 400])
     """
 
-    def __init__(self, units: Sequence[int], *args: Any, **kwargs: Any) -> None:
-        super().__init__(units, *args, **kwargs)
+    def __init__(
+        self,
+        units: Sequence[int],
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        kernel_regularizer: Any = None,
+        linear_output: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, dropout, kernel_regularizer, **kwargs)
+        self.linear_output = linear_output
         policy = self._dtype_policy
-        options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer, "dtype": policy}
+        options = {"kernel_regularizer": self.kernel_regularizer, "dtype": policy}
         self._layers_in_order: list[tf.keras.layers.Layer] = [tf.keras.layers.Flatten(dtype=policy)]
-        for width in self.units:
-            self._layers_in_order.append(tf.keras.layers.Dense(width, **options))
-            if self.dropout:
+        for number, width in enumerate(self.units, 1):
+            plain = linear_output and number == len(self.units)
+            self._layers_in_order.append(tf.keras.layers.Dense(width, None if plain else self.activation, **options))
+            if self.dropout and not plain:
                 self._layers_in_order.append(tf.keras.layers.Dropout(self.dropout, dtype=policy))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -83,3 +94,6 @@ class MLP(DenseStack):
         for layer in self._layers_in_order:
             x = layer(x, training=training) if isinstance(layer, tf.keras.layers.Dropout) else layer(x)
         return x
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "linear_output": self.linear_output}

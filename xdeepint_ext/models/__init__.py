@@ -1,8 +1,11 @@
 """Models: one paper a file, each a `RankingModel`."""
 
 from xdeepint_ext.models.adaensemble import AdaEnsemble
+from xdeepint_ext.models.baselines.two_tower import TwoTower
 from xdeepint_ext.models.dynint import DynInt
 from xdeepint_ext.models.ranking_model import RankingModel
+from xdeepint_ext.models.ranktower import RankTower
+from xdeepint_ext.models.towers import TowerModel
 from xdeepint_ext.models.xdeepint import XDeepInt
 
-__all__ = ["AdaEnsemble", "DynInt", "RankingModel", "XDeepInt"]
+__all__ = ["AdaEnsemble", "DynInt", "RankTower", "RankingModel", "TowerModel", "TwoTower", "XDeepInt"]

@@ -14,7 +14,7 @@ from xdeepint_ext.optimizers import LazyAdam, OptimizerGroups
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.added_losses import with_added_losses
 from xdeepint_ext.utils.registry import register
-from xdeepint_ext.utils.signatures import input_signature
+from xdeepint_ext.utils.signatures import input_signature, items_a_list
 
 
 @register
@@ -33,11 +33,12 @@ class RankingModel(tf.keras.Model):
       name: of the model.
 
     Call arguments:
-      features: dict of `input_signature(schema)`; further keys (side inputs) are ignored.
+      features: dict of `input_signature(schema)`; further keys (side inputs) are ignored. Lists, for listwise losses:
+        those of the items are (U, n, length), n for each of U users, and all others (U, length).
       training: whether dropout acts.
 
     Returns:
-      Logits (B, 1), or a dict task -> (B, 1) where the schema has several labels.
+      Logits (B, 1), of lists (U, n); or a dict of them by task where the schema has several labels.
 
     Example:
       >>> from xdeepint_ext.schema import Feature, Schema
@@ -121,7 +122,12 @@ class RankingModel(tf.keras.Model):
         return logits if len(self.tasks) > 1 else logits[self.tasks[0]]
 
     def call(self, features: Any, training: bool | None = None) -> Any:
-        x = self.embed(features)
+        logits = self.through_trunk(self.embed(features), training)
+        items = None if self.schema is None else items_a_list(self.schema, features)
+        return logits if items is None else tf.nest.map_structure(lambda x: tf.reshape(x, (-1, items)), logits)
+
+    def through_trunk(self, x: Any, training: bool | None = None) -> Any:
+        """What `trunk` returns, compiled where `compile` was told so."""
         if not self.jit_trunk:
             return self.trunk(x, training=training)
         if self._jitted_trunk is None:

@@ -40,3 +40,8 @@ def stacked(initializer: Any) -> Callable[..., tf.Tensor]:
         return tf.stack([fresh(initializer)(kernel, dtype, **kwargs) for _ in range(number)])
 
     return draw
+
+
+def truncated_normal(stddev: float | None) -> Any:
+    """A truncated normal initializer of a deviation; None for None, a layer's default."""
+    return None if stddev is None else tf.keras.initializers.TruncatedNormal(stddev=stddev)
