@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -135,19 +136,25 @@ class DynamicPIN(tf.keras.layers.Layer, abc.ABC):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training:
+            return self._interact(inputs, self._generate(inputs))
+        if not self.orthogonal_rate:
+            # The backward pass doubles what goes through the memory. What is generated never exists as a whole.
+            return by_blocks(lambda block: self._interact(block, self._generate(block)), inputs)
+        generated = self._generate(inputs)
+        for layer, numbers in enumerate(generated):
+            penalty = self.penalty(layer, numbers)
+            if penalty is not None:
+                self.add_loss(self.orthogonal_rate * penalty)
+        return by_blocks(lambda block, *numbers: self._interact(block, numbers), inputs, *generated)
+
+    def _generate(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        """What the generators make of each example, (B, num_outputs) for each layer."""
         blocked = tf.stop_gradient(tf.reshape(inputs, (-1, inputs.shape[1] * inputs.shape[2])))
         generators = self.generators * self.num_layers if self.shared_generator else self.generators
-        generated = [generator(blocked) for generator in generators]
-        if training and self.orthogonal_rate:
-            for layer, numbers in enumerate(generated):
-                penalty = self.penalty(layer, numbers)
-                if penalty is not None:
-                    self.add_loss(self.orthogonal_rate * penalty)
-        if training:  # the backward pass doubles what goes through the memory
-            return by_blocks(self._interact, inputs, *generated)
-        return self._interact(inputs, *generated)
+        return [generator(blocked) for generator in generators]
 
-    def _interact(self, inputs: tf.Tensor, *generated: tf.Tensor) -> tf.Tensor:
+    def _interact(self, inputs: tf.Tensor, generated: Sequence[tf.Tensor]) -> tf.Tensor:
         x = rows = split_subspaces(inputs, self.num_subspaces, columns_first=True)
         for layer, numbers in enumerate(generated):
             x = self.step(layer, x, rows, numbers)
