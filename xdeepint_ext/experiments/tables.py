@@ -43,7 +43,17 @@ def _values(flag: str, values: Any, **others: Any) -> dict[str, dict[str, Any]]:
 
 _LAYERS = _values("num_layers", range(6), num_subspaces=1)
 _SUBSPACES = _values("num_subspaces", (1, 2, 4, 8, 16), num_layers=3, width=16)
-_OPTIMIZERS = _values("optimizer", ("paper", "group_ftrl_adam", "adam", "adagrad"))
+# Adam's rate is its usual one: at the rate of FTRL and Adagrad it would be handicapped.
+_OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "G-FTRL and FTRL": {"optimizer": "paper"},
+    "G-FTRL and Adam": {
+        "optimizer": "group_ftrl_adam",
+        "embedding_learning_rate": 0.05,
+        "learning_rate": 0.001,
+    },
+    "Adam": {"optimizer": "adam", "learning_rate": 0.001},
+    "Adagrad": {"optimizer": "adagrad"},
+}
 _ACTIVATIONS = _values("activation", ("linear", "tanh", "sigmoid", "softplus", "swish", "relu", "elu", "selu"))
 _DNN: dict[str, dict[str, Any]] = {"xDeepInt": {}, "xDeepInt+ (DNN 400x3)": {"dnn_units": (400, 400, 400)}}
 _SPARSITY = _values("lambda1", (0.0, 1.0, 3.0, 10.0, 30.0))
