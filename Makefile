@@ -3,6 +3,8 @@
 PYTHON ?= python3
 DEMO_DIR ?= demo_output
 PYTEST_ARGS ?=
+# A process for each processor; a file's tests may run in any of them.
+PARALLEL ?= -n auto --dist worksteal
 LOWEST_TF = "tensorflow==2.18.*" "tf-keras==2.18.*" "tensorflow-metadata<1.18"
 NEWEST_TF = "tensorflow==2.21.*" "tf-keras==2.21.*"
 
@@ -34,22 +36,22 @@ demo: install ## make data, train, evaluate and export xDeepInt and query it onc
 	$(PY) -m xdeepint_ext.experiments.demo --output_dir=$(DEMO_DIR)
 
 test: install ## run the default tests
-	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: install ## run the slow tests
-	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
 
 .venv-lowest-tf/$(READY):
 	$(call make_venv,.venv-lowest-tf,-e ".[dev]" $(LOWEST_TF))
 
 test-lowest-tf: .venv-lowest-tf/$(READY) ## run the default tests on the oldest supported TensorFlow (Python <= 3.12)
-	.venv-lowest-tf/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	.venv-lowest-tf/bin/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 .venv-newest-tf/$(READY):
 	$(call make_venv,.venv-newest-tf,-e ".[dev]" $(NEWEST_TF))
 
 test-newest-tf: .venv-newest-tf/$(READY) ## run the default tests on the newest supported TensorFlow
-	.venv-newest-tf/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	.venv-newest-tf/bin/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 wheel: install ## build dist/*.whl and check what is in it
 	rm -rf build dist
@@ -65,7 +67,7 @@ test-wheel: wheel .venv-wheel/$(READY) ## run the default tests against the inst
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	cp -r tests $(wildcard examples) pyproject.toml "$$folder" && cd "$$folder" && \
 	XDEEPINT_DATA="$(abspath $(or $(XDEEPINT_DATA),../shared/data))" \
-	$(CURDIR)/.venv-wheel/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(CURDIR)/.venv-wheel/bin/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 lint: install ## check style and format
 	$(PY) -m ruff check .

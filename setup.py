@@ -42,6 +42,7 @@ EXTRAS = {
         "mypy",
         "pre-commit",
         "pytest>=8",
+        "pytest-xdist",
         "ruff>=0.9",
         "scikit-learn",
         "types-PyYAML",
