@@ -66,6 +66,17 @@ FINE = one_list([(1, 1.0, 0, 0.5), (2, 0.0, 2, None)])
         ),
         (b"\xff\xff\xff", ""),
     ],
+    ids=[
+        "no teacher",
+        "stage 3",
+        "grade -1",
+        "grade NaN",
+        "no grade",
+        "no stage",
+        "too long",
+        "no list",
+        "no message",
+    ],
 )
 def test_a_bad_list_is_named_and_can_be_skipped(tmp_path, record, message):
     folder = folder_of(tmp_path / "lists", [FINE, record, FINE])
