@@ -18,7 +18,8 @@ def as_model(line: Line) -> tf.keras.Model:
     if line.kind == "layer":
         example, named = line.example(BATCH), inputs_of(line)
         inputs = {name: tf.keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in named.items()}
-        outputs = tf.nest.flatten(line.make()(tf.nest.pack_sequence_as(example, list(inputs.values()))))
+        found = line.make()(tf.nest.pack_sequence_as(example, list(inputs.values())))
+        outputs = tf.nest.flatten(found if line.returns is None else found[line.returns])
         if len(outputs) > 1:
             outputs = [tf.keras.layers.concatenate([tf.keras.layers.Flatten()(y) for y in outputs])]
         return tf.keras.Model(inputs, outputs[0])

@@ -102,6 +102,7 @@ class Line:
       make: makes it.
       example: batch size -> what it is called with.
       leads: whether it stands for its family in the default run of the costly properties.
+      returns: of a layer that returns a dict: the key of what a model of it returns.
       exempt: property -> why the line is excused; "*" = from all.
     """
 
@@ -110,6 +111,7 @@ class Line:
     make: Callable[[], Any]
     example: Callable[[int], Any] | None = None
     leads: bool = False
+    returns: str | None = None
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -238,6 +240,18 @@ TABLE = [
     ),
     Line("OuterProduct", "layer", lambda: layers.OuterProduct("matrix"), field_matrix),
     Line("ResidualUnits", "layer", lambda: layers.ResidualUnits([3, 2], activation="tanh"), field_matrix),
+    Line(
+        "ResidualVectorQuantizer",
+        "layer",
+        lambda: layers.ResidualVectorQuantizer(2, 3, init="random_normal"),
+        vectors,
+        leads=True,
+        returns="quantized",
+        exempt={
+            "gradient": "it goes straight through; tests/layers/test_rvq.py",
+            "mixed_precision": "it has no weights to train; tests/layers/test_rvq_environments.py",
+        },
+    ),
     Line("VectorCross", "layer", lambda: layers.VectorCross(2), vectors),
     Line(
         "FeatureEmbedding",

@@ -27,6 +27,7 @@ from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
 from xdeepint_ext.layers.residual import ResidualUnits
+from xdeepint_ext.layers.rvq import ResidualVectorQuantizer
 from xdeepint_ext.layers.temperature import Temperature
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "OuterProduct",
     "PINExpert",
     "ResidualUnits",
+    "ResidualVectorQuantizer",
     "SelfAttentionExpert",
     "SparseMoE",
     "SumHead",
