@@ -32,6 +32,21 @@ def test_levels_equal_loops(levels: int, loss: str, form: str, require_negative:
     expected = [reference.group_losses(labels, logits, codes, level, loss, literal) for level in range(levels + 1)]
     np.testing.assert_allclose(found.losses, [value for value, _ in expected], rtol=1e-9)
     np.testing.assert_array_equal(found.groups, [count for _, count in expected])
+    value, same = layer(logits, labels, codes, return_levels=True)
+    np.testing.assert_array_equal(same.losses, found.losses)
+    np.testing.assert_array_equal(value, layer(logits, labels, codes))
+
+
+@pytest.mark.parametrize("loss", ["listce", "pairwise"])
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_are_those_of_valid_groups(loss: str, form: str):
+    logits, labels, codes = draw(12, padding=0.3)
+    there, expected = labels >= 0, []
+    for level in range(3):
+        groups = [there & (codes[:, :level] == prefix).all(axis=1) for prefix in np.unique(codes[:, :level], axis=0)]
+        expected.append(sum(group.sum() for group in groups if 0 < labels[group].sum() < group.sum()))
+    layer = GroupwiseListCrossEntropy(2, loss, codebook_size=FORMS[form], include_root=True)
+    np.testing.assert_array_equal(layer.level_losses(logits, labels, codes).rows, expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

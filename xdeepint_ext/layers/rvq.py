@@ -239,10 +239,12 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         moved_sums = self.decay * sums_before + (1 - self.decay) * sums
         if self.codebook_update == "ema":
             codebooks = smoothed_means(moved_counts, moved_sums, self.epsilon)
-        moved = (codebooks, moved_counts, moved_sums)
         expired = tf.zeros_like(counts, tf.bool)
         if self.expire_below:
-            *moved, expired = self._without_expired(*moved, found.residuals, rows)
+            codebooks, moved_counts, moved_sums, expired = self._without_expired(
+                codebooks, moved_counts, moved_sums, found.residuals, rows
+            )
+        moved = (codebooks, moved_counts, moved_sums)
         # Nothing moves by an empty batch, nor, where XLA compiles, by one that is not finite.
         counts_as_step = tf.logical_and(rows.total > 0, tf.reduce_all(tf.math.is_finite(sums)))
         for variable, value in zip((self.codebooks, self.cluster_counts, self.cluster_sums), moved, strict=True):

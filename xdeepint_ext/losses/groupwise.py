@@ -26,10 +26,12 @@ class LevelLosses(NamedTuple):
     Attributes:
       losses: (levels,), each the mean over its valid groups; 0 without one.
       groups: (levels,), how many are valid.
+      rows: (levels,), how many rows these have together.
     """
 
     losses: tf.Tensor
     groups: tf.Tensor
+    rows: tf.Tensor
 
 
 @register
@@ -63,9 +65,10 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
       labels: as logits, in [0, 1]; below 0 where missing.
       codes: (B, num_levels) integers.
       sample_weight: None or as logits, of the terms of the outer sum.
+      return_levels: whether the levels' losses before they are weighed, groups and rows are returned, too.
 
     Returns:
-      A scalar.
+      A scalar; with `return_levels` (scalar, `LevelLosses`).
 
     Raises:
       ValueError: shapes or types do not fit, or an argument is out of range.
@@ -112,12 +115,20 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, logits: Any, labels: Any = None, codes: Any = None, sample_weight: Any = None) -> tf.Tensor:
-        losses, groups = self.level_losses(logits, labels, codes, sample_weight)
-        log_sigmas = tf.cast(_not_too_low(self.log_sigmas), losses.dtype)
-        terms = 0.5 * tf.exp(-2 * log_sigmas) * losses + log_sigmas
-        counted = tf.logical_or(groups > 0, tf.math.is_nan(losses))
-        return tf.reduce_sum(tf.where(counted, terms, tf.zeros_like(terms)))
+    def call(
+        self,
+        logits: Any,
+        labels: Any = None,
+        codes: Any = None,
+        sample_weight: Any = None,
+        return_levels: bool = False,
+    ) -> Any:
+        found = self.level_losses(logits, labels, codes, sample_weight)
+        log_sigmas = tf.cast(_not_too_low(self.log_sigmas), found.losses.dtype)
+        terms = 0.5 * tf.exp(-2 * log_sigmas) * found.losses + log_sigmas
+        counted = tf.logical_or(found.groups > 0, tf.math.is_nan(found.losses))
+        value = tf.reduce_sum(tf.where(counted, terms, tf.zeros_like(terms)))
+        return (value, found) if return_levels else value
 
     def level_losses(self, logits: Any, labels: Any, codes: Any, sample_weight: Any = None) -> LevelLosses:
         """The losses of the levels before they are weighed, from the first (or the root) to the deepest."""
@@ -126,12 +137,13 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
         spoilt = tf.where(mask & tf.math.is_nan(labels + logits), labels + logits, tf.zeros_like(labels))
         logits, labels, weights = (tf.where(mask, x, tf.zeros_like(x)) for x in (logits, labels, weights))
         if self.loss == "pairwise":
-            losses, groups = self._pairwise(logits, labels, mask, weights, codes)
+            levels = self._pairwise(logits, labels, mask, weights, codes)
         elif self.codebook_size is not None and self._indexes(self.codebook_size, labels):
-            losses, groups = self._indexed(self.codebook_size, logits, labels, mask, weights, codes)
+            levels = self._indexed(self.codebook_size, logits, labels, mask, weights, codes)
         else:
-            losses, groups = self._sorted(logits, labels, mask, weights, codes)
-        return LevelLosses(losses + tf.reduce_sum(spoilt), groups)
+            levels = self._sorted(logits, labels, mask, weights, codes)
+        losses, groups, rows = (tf.stack(parts) for parts in zip(*levels, strict=True))
+        return LevelLosses(losses + tf.reduce_sum(spoilt), groups, rows)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -170,7 +182,7 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
 
     def _indexed(
         self, size: int, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, codes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> list[LevelLosses]:
         """Groups stand at the number that their codes spell; those of a level are sums over those of the next."""
         depth = self.num_levels
         prefix = tf.zeros_like(codes[:, 0], tf.int32)
@@ -183,11 +195,11 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
         for _ in range(depth - 1 + self.include_root):
             groups = groups.merged(size)
             levels.insert(0, self._mean(groups))
-        return tf.stack([loss for loss, _ in levels]), tf.stack([count for _, count in levels])
+        return levels
 
     def _sorted(
         self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, codes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> list[LevelLosses]:
         """Groups stand at the number of their first row in the order of their codes; one sort serves all levels."""
         score = self._log_transformed(logits)
         rows = logits.shape[0] or tf.shape(logits)[0]
@@ -195,19 +207,18 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
         for segments in self._segments(codes):
             groups = _Groups.of_rows(score, labels, mask, weights, segments, rows)
             levels.append(self._mean(groups))
-        return tf.stack([loss for loss, _ in levels]), tf.stack([count for _, count in levels])
+        return levels
 
     def _pairwise(
         self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, codes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        losses, groups = [], []
+    ) -> list[LevelLosses]:
+        levels = []
         for segments in self._segments(codes):
-            found, pairs = pair_losses(Segments(labels, logits, mask, weights, segments))
-            count = tf.reduce_sum(tf.cast(pairs > 0, found.dtype))
-            total = tf.reduce_sum(tf.math.divide_no_nan(found, pairs))
-            losses.append(tf.math.divide_no_nan(total, count))
-            groups.append(count)
-        return tf.stack(losses), tf.stack(groups)
+            groups = Segments(labels, logits, mask, weights, segments)
+            found, pairs = pair_losses(groups)
+            rows = groups.total(tf.cast(mask, found.dtype))
+            levels.append(_mean_of_valid(tf.math.divide_no_nan(found, pairs), pairs > 0, rows))
+        return levels
 
     def _segments(self, codes: tf.Tensor) -> list[tf.Tensor]:
         """For each level (B,) int32 in [0, B), equal where the codes agree up to it."""
@@ -224,15 +235,13 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
     def _log_transformed(self, logits: tf.Tensor) -> tf.Tensor:
         return TRANSFORMS[LOSSES[self.loss]](logits)
 
-    def _mean(self, groups: _Groups) -> tuple[tf.Tensor, tf.Tensor]:
-        """(mean over the valid groups, their number)."""
+    def _mean(self, groups: _Groups) -> LevelLosses:
         valid = groups.labels > 0
         if self.require_negative:
             valid = tf.logical_and(valid, groups.negatives > 0)
         share = tf.math.divide_no_nan(groups.weighted, groups.labels)
         losses = groups.log_sum * share - tf.math.divide_no_nan(groups.weighted_scores, groups.labels)
-        count = tf.reduce_sum(tf.cast(valid, losses.dtype))
-        return tf.math.divide_no_nan(tf.reduce_sum(tf.where(valid, losses, tf.zeros_like(losses))), count), count
+        return _mean_of_valid(losses, valid, groups.rows)
 
 
 class _Groups(NamedTuple):
@@ -244,6 +253,7 @@ class _Groups(NamedTuple):
       weighted: sum of w y.
       weighted_scores: sum of w y score.
       negatives: number of rows with y = 0.
+      rows: number of rows.
     """
 
     log_sum: tf.Tensor
@@ -251,6 +261,7 @@ class _Groups(NamedTuple):
     weighted: tf.Tensor
     weighted_scores: tf.Tensor
     negatives: tf.Tensor
+    rows: tf.Tensor
 
     @classmethod
     def of_rows(
@@ -267,7 +278,8 @@ class _Groups(NamedTuple):
         here = tf.where(mask, score - tf.gather(highest, segments), tf.zeros_like(score))
         there = tf.cast(mask, score.dtype)
         weighted = weights * labels
-        columns = [there * tf.exp(here), labels, weighted, weighted * score, there * tf.cast(labels <= 0, score.dtype)]
+        negatives = there * tf.cast(labels <= 0, score.dtype)
+        columns = [there * tf.exp(here), labels, weighted, weighted * score, negatives, there]
         # Columns on their own: a stack of them and its gradient would be copied element by element.
         total, *others = (tf.math.unsorted_segment_sum(column, segments, number) for column in columns)
         return cls(_log(total, highest), *others)
@@ -280,6 +292,13 @@ class _Groups(NamedTuple):
         total = tf.where(highest > log_sums.dtype.min, total, tf.zeros_like(total))
         others = (tf.reduce_sum(tf.reshape(x, (-1, size)), axis=1) for x in self[1:])
         return _Groups(_log(total, highest), *others)
+
+
+def _mean_of_valid(losses: tf.Tensor, valid: tf.Tensor, rows: tf.Tensor) -> LevelLosses:
+    """A level of which these are the groups' losses and rows."""
+    count = tf.reduce_sum(tf.cast(valid, losses.dtype))
+    total, rows = (tf.reduce_sum(tf.where(valid, x, tf.zeros_like(x))) for x in (losses, rows))
+    return LevelLosses(tf.math.divide_no_nan(total, count), count, rows)
 
 
 def _log(total: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
