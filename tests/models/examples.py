@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xdeepint_ext.models import AdaEnsemble, DynInt, RankingModel, RankTower, TwoTower, XDeepInt
+from xdeepint_ext.models import (
+    AdaEnsemble,
+    DynInt,
+    GroupRanker,
+    RankingModel,
+    RankTower,
+    TwoTower,
+    UserProjection,
+    XDeepInt,
+)
 from xdeepint_ext.models.baselines import (
     COLD,
     DAT,
@@ -67,19 +76,18 @@ MODELS = {
         schema, width=WIDTH, num_heads=(2, 3), head_dim=3, units=[5, 4], contrast_weight=0.1
     ),
     "dat": lambda schema: DAT(schema, width=WIDTH, units=[5, 3], category="item"),
+    "groupranker": lambda schema: GroupRanker(
+        schema,
+        backbone=lambda schema: XDeepInt(schema, width=WIDTH, num_layers=2, num_subspaces=2),
+        num_levels=2,
+        codebook_size=2,
+    ),
+    "projected": lambda schema: UserProjection(schema, backbone=MODELS["deepfm"], units=3),
 }
 
 
-DEFAULT_RUN = {"linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble", "ranktower"}
-EVERY_MODEL = [
-    pytest.param(
-        name,
-        marks=()
-        if name in ("linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble", "ranktower")
-        else pytest.mark.slow,
-    )
-    for name in MODELS
-]
+DEFAULT_RUN = {"linear", "xdeepint", "multi-head", "fm", "dynint", "adaensemble", "ranktower", "groupranker"}
+EVERY_MODEL = [pytest.param(name, marks=() if name in DEFAULT_RUN else pytest.mark.slow) for name in MODELS]
 """Names to parametrise costly tests with: one of each family in the default run."""
 
 

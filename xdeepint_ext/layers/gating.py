@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.utils.dtypes import full_precision
+from xdeepint_ext.utils.recording import is_recording
 from xdeepint_ext.utils.registry import register
 from xdeepint_ext.utils.replicas import sum_over_replicas
 
@@ -211,7 +212,7 @@ class TopKGate(tf.keras.layers.Layer):
                 self.add_loss(self.balance_weight * balance_loss(gates, logits, self.prior))
             if self.z_weight:
                 self.add_loss(self.z_weight * z_loss(logits))
-            if self.step is not None:
+            if self.step is not None and is_recording():
                 self.step.assign_add(1)
         return gates
 

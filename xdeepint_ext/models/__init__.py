@@ -3,9 +3,23 @@
 from xdeepint_ext.models.adaensemble import AdaEnsemble
 from xdeepint_ext.models.baselines.two_tower import TwoTower
 from xdeepint_ext.models.dynint import DynInt
+from xdeepint_ext.models.group_ranker import GroupRanker
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.models.ranktower import RankTower
 from xdeepint_ext.models.towers import TowerModel
+from xdeepint_ext.models.user_fields import UserProjection
+from xdeepint_ext.models.wrapped_model import WrappedModel
 from xdeepint_ext.models.xdeepint import XDeepInt
 
-__all__ = ["AdaEnsemble", "DynInt", "RankTower", "RankingModel", "TowerModel", "TwoTower", "XDeepInt"]
+__all__ = [
+    "AdaEnsemble",
+    "DynInt",
+    "GroupRanker",
+    "RankTower",
+    "RankingModel",
+    "TowerModel",
+    "TwoTower",
+    "UserProjection",
+    "WrappedModel",
+    "XDeepInt",
+]

@@ -122,7 +122,10 @@ class RankingModel(tf.keras.Model):
         return logits if len(self.tasks) > 1 else logits[self.tasks[0]]
 
     def call(self, features: Any, training: bool | None = None) -> Any:
-        logits = self.through_trunk(self.embed(features), training)
+        return self.as_lists(features, self.through_trunk(self.embed(features), training))
+
+    def as_lists(self, features: Any, logits: Any) -> Any:
+        """Logits (U n, 1) as (U, n) where the features are lists; else as they are."""
         items = None if self.schema is None else items_a_list(self.schema, features)
         return logits if items is None else tf.nest.map_structure(lambda x: tf.reshape(x, (-1, items)), logits)
 
