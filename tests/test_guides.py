@@ -8,7 +8,7 @@ import pytest
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("guide", ["losses.md"])
+@pytest.mark.parametrize("guide", ["losses.md", "papers/groupce.md"])
 def test_the_guide_runs(guide):
     if not DOCS.is_dir():
         pytest.skip("an installed package has no docs/")

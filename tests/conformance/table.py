@@ -375,6 +375,21 @@ TABLE = [
     ),
     _model("DAT", baselines.DAT, width=4, units=(5, 3), category="price"),
     _model("COLD", baselines.COLD, width=4, units=(5,)),
+    _model(
+        "GroupRanker",
+        models.GroupRanker,
+        leads=True,
+        backbone=lambda schema: baselines.DNN(schema, width=4, units=(5,)),
+        num_levels=2,
+        codebook_size=2,
+        gather_groups=True,
+    ),
+    _model(
+        "UserProjection",
+        models.UserProjection,
+        backbone=lambda schema: baselines.FM(schema, width=4),
+        units=3,
+    ),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")
