@@ -4,8 +4,9 @@
 
 12 fields of the user and 12 of the item, of width 16 and 10,000 ids each, three levels of 32 codes, batches of 8192:
 look-ups, forward, losses, backward, codebooks, and the default optimizers, in one graph; no input pipeline. All models
-take turns; the table has medians. Memory is the growth of the peak resident size during one step (Linux only), in a
-process of its own in which what is freed goes back to the system at once.
+take turns; the table has medians, and ratios of processor time, which others on the machine disturb less. Memory is the
+growth of the peak resident size during one step (Linux only), in a process of its own in which what is freed goes back
+to the system at once.
 """
 
 from __future__ import annotations
