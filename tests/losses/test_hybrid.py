@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from xdeepint_ext import losses
 from xdeepint_ext.losses import CombinedLoss, HybridRankTowerLoss
+from xdeepint_ext.losses.hybrid import LABEL_TEMPERATURE
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(4, 6))
@@ -38,7 +39,7 @@ def test_the_ablations_default():
     there = GRADES >= 0
     expected = (
         losses.softmax_distillation(TEACHER, LOGITS, list_mask=there & impressions)
-        + losses.soft_sort(np.where(first_two, GRADES, -1), LOGITS)
+        + losses.soft_sort(np.where(first_two, GRADES, -1), LOGITS, label_temperature=0.1)
         + losses.adaptive_margin_rankmax(GRADES, LOGITS)
     )
     loss = HybridRankTowerLoss()
@@ -57,6 +58,28 @@ def test_targets():
     np.testing.assert_allclose(HybridRankTowerLoss(rows)(y, LOGITS), expected, rtol=1e-12)
     side = {"stages": STAGES, "teacher": SOFT, "soft_label": SOFT}
     np.testing.assert_allclose(losses.hybrid_rank_tower(GRADES, LOGITS, losses=rows, **side), expected, rtol=1e-12)
+
+
+def test_the_best_grades_hold_nearly_all_the_mass_in_a_list_of_60():
+    """Row by row of SoftSort of the labels: the share of the items of the row's own grade."""
+    grades = np.repeat([3.0, 2.0, 1.0, 0.0], [1, 1, 1, 57])
+    weights = np.exp(-np.abs(grades[:, np.newaxis] - grades) / LABEL_TEMPERATURE)
+    of_own = (weights * (grades[:, np.newaxis] == grades)).sum(axis=1) / weights.sum(axis=1)
+    assert of_own.min() > 0.99
+    sorting = HybridRankTowerLoss().losses[1]
+    assert sorting.label_temperature == LABEL_TEMPERATURE
+
+
+def test_a_binary_target_is_whether_the_grade_is_above_0():
+    loss = HybridRankTowerLoss({losses.LogLoss(): ("all", 1.0, "binary")})
+    assert loss.side_inputs == ()
+    np.testing.assert_allclose(loss(GRADES, LOGITS), losses.log_loss(np.minimum(GRADES, 1), LOGITS), rtol=1e-12)
+
+
+def test_raw_probabilities_of_a_teacher_s_logits():
+    expected = losses.softmax_distillation(1 / (1 + np.exp(-TEACHER / 2)), LOGITS, teacher="prob")
+    found = losses.softmax_distillation(TEACHER, LOGITS, teacher="sigmoid", temperature=2.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_without_random_items_only_the_losses_that_see_them_change():

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from xdeepint_ext.losses.base import LossLayer, Part
 from xdeepint_ext.losses.checks import as_dense, like, weights_like
 from xdeepint_ext.utils.dtypes import at_least_float32, full_precision
 from xdeepint_ext.utils.registry import register
@@ -14,14 +15,15 @@ EPSILON = 1e-6
 
 
 @register
-class ARFLoss(tf.keras.layers.Layer):
+class ARFLoss(LossLayer):
     """`L_relax + L_global / (2 w^2) + log w`, for training a model whose m best are handed on, of which k matter.
 
         L_relax  = -(1 / k) sum_j log( sum_{r <= m} P(s)_rj ) sum_{r <= k} P(y)_rj      lists of more than m items only
         L_global = -(1 / n) sum_rj P(y)_rj log P(s)_rj
 
     with NeuralSort's matrices `P(s)_r. = softmax_j(((n + 1 - 2 r) s_j - sum_k |s_j - s_k|) / temperature)`. The mean
-    over lists with a label above 0. It is a layer and not a `tf.keras.losses.Loss`, as it owns w.
+    over lists with a label above 0. It is a layer and not a `tf.keras.losses.Loss`, as it owns w; a `RankingModel` is
+    compiled with it as with a loss.
 
     Args:
       top_k: k >= 1, the truly best that are to be kept.
@@ -79,20 +81,22 @@ class ARFLoss(tf.keras.layers.Layer):
         self.log_weight = self.add_weight(name="log_weight", shape=(), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, logits: Any, labels: Any, sample_weight: Any = None) -> tf.Tensor:
-        logits, side, weight = as_dense(logits, {"label": labels}, sample_weight, "label")
+    def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
+        logits, side, weight = as_dense(y_pred, {"label": y_true}, sample_weight, "label")
         logits = at_least_float32(logits)
         labels = like(side["label"], logits, "labels")
         self._check(logits)
         weight = tf.ones_like(logits) if weight is None else weights_like(weight, logits)
         mask = tf.logical_not(labels < 0)
         spoilt = tf.where(mask & tf.math.is_nan(labels + logits), labels + logits, tf.zeros_like(logits))
+        spoilt = tf.reduce_sum(spoilt, axis=1)
         logits, labels, weight = (tf.where(mask, x, tf.zeros_like(x)) for x in (logits, labels, weight))
         relaxed, everywhere, lists = self._terms(logits, labels, mask, weight)
         log_weight = tf.cast(self.log_weight, logits.dtype)
-        losses = relaxed + everywhere * 0.5 * tf.exp(-2 * log_weight) + log_weight
+        losses = relaxed + everywhere * 0.5 * tf.exp(-2 * log_weight) + log_weight + spoilt
+        lists = lists | tf.math.is_nan(spoilt)  # so that NaN shows
         total = tf.reduce_sum(tf.where(lists, losses, tf.zeros_like(losses)))
-        return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(lists, total.dtype))) + tf.reduce_sum(spoilt)
+        return [Part(1.0, total, tf.reduce_sum(tf.cast(lists, total.dtype)))]
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -97,6 +97,37 @@ class RankingLoss(tf.keras.losses.Loss):
         return side
 
 
+class LossLayer(tf.keras.layers.Layer, abc.ABC):
+    """Base of the losses that own learned scalars, which Keras trains and saves in a layer, not in a `Loss`.
+
+    `RankingModel.compile` takes one as it takes a loss; the scalars are then weights of the model.
+
+    Args:
+      **kwargs: of a Keras layer.
+
+    Call arguments:
+      logits, labels, sample_weight: see the subclass.
+
+    Returns:
+      A scalar.
+
+    Subclasses override:
+      side_inputs: see `RankingLoss`.
+      parts: the loss of (y_true, y_pred, sample_weight) as terms, see `RankingLoss.parts`.
+      build: makes the scalars, whatever the input's shape.
+    """
+
+    side_inputs: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
+        """Terms whose sums and counts may be added over replicas before they are divided."""
+
+    def call(self, logits: Any, labels: Any, sample_weight: Any = None) -> tf.Tensor:
+        parts = self.parts(labels, logits, sample_weight)
+        return tf.add_n([part.weight * tf.math.divide_no_nan(part.total, part.count) for part in parts])
+
+
 class ListwiseLoss(RankingLoss, abc.ABC):
     """Base of the losses on lists: rows of (B, L), or with `in_batch` the whole batch, or its groups.
 

@@ -14,7 +14,7 @@ from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.losses.pairwise import number_below
 from xdeepint_ext.utils.registry import register
 
-TEACHERS = ("logit", "prob")
+TEACHERS = ("logit", "prob", "sigmoid")
 CONFIDENCES = ("confidence", "prob", None)
 
 
@@ -25,7 +25,7 @@ class TeacherLoss(ListwiseLoss):
     "label" is below 0; without both there is none.
 
     Args:
-      teacher: what its scores are, `logit` or `prob`.
+      teacher: what its scores are, `logit` or `prob`; `sigmoid`: logits whose sigmoid is taken as `prob`.
       temperature: > 0, by which logits are divided.
       in_batch, grouped, reduction, name: see `ListwiseLoss`.
     """
@@ -64,7 +64,7 @@ class SoftmaxDistillationLoss(TeacherLoss):
 
     Args:
       teacher: `logit`: p = softmax(teacher / temperature), our reading: the lowest loss is the entropy of p; or
-        `prob`: p as it comes, also where it does not add up to 1.
+        `prob`: p as it comes, also where it does not add up to 1; or `sigmoid`: p = sigmoid(teacher / temperature).
       temperature: > 0, of the teacher's logits. Default 1.
       in_batch, grouped, reduction, name: see `ListwiseLoss`.
 
@@ -85,6 +85,8 @@ class SoftmaxDistillationLoss(TeacherLoss):
         if self.teacher == "logit":
             scores = target / self.temperature
             target = lists.fill(tf.exp(scores - lists.spread(lists.logsumexp(scores))))
+        elif self.teacher == "sigmoid":
+            target = self.probabilities(lists)
         losses, _ = cross_entropy(lists, target, lists.logits)
         return losses, lists.count(lists.mask) > 0
 

@@ -16,8 +16,10 @@ from xdeepint_ext.utils.registry import register
 
 STAGES = {"impression": 0, "candidate": 1, "random": 2}
 """The side input `stages` of an item, by name."""
-TARGETS = {"hard": "label", "soft": "soft_label", "teacher": "teacher"}
+TARGETS = {"hard": "label", "binary": "label", "soft": "soft_label", "teacher": "teacher"}
 """Name of a target -> where `y_true` has it."""
+LABEL_TEMPERATURE = 0.1
+"""Of SoftSort's labels: a grade that is 1 above 59 others holds 1 / (1 + 59 e^-10) = 99.7 % of its row."""
 
 
 class SumOfLosses(RankingLoss):
@@ -112,8 +114,10 @@ class HybridRankTowerLoss(SumOfLosses):
     Args:
       losses: dict loss -> (stages, weight, target), or pairs of them. Stages: "all", or some of `impression`,
         `candidate`, `random` (0, 1, 2 in the side input `stages`). Target: `hard` = "label", `soft` = "soft_label",
-        `teacher` = "teacher" in `y_true`. Default, our reading: softmax distillation on impressions, SoftSort on
-        impressions and candidates, adaptive-margin Rankmax on all, weights 1.
+        `teacher` = "teacher" in `y_true`; `binary` = 1 where "label" is above 0, for losses on probabilities. Default,
+        our reading: softmax distillation on impressions, SoftSort on impressions and candidates, adaptive-margin
+        Rankmax on all, weights 1; SoftSort's labels at temperature 0.1, so that the best grades hold nearly all the
+        mass of their rows in lists of 60.
       name: of the loss.
 
     Call arguments:
@@ -141,7 +145,7 @@ class HybridRankTowerLoss(SumOfLosses):
         if losses is None:
             losses = {
                 SoftmaxDistillationLoss(): (("impression",), 1.0, "teacher"),
-                SoftSortLoss(): (("impression", "candidate"), 1.0, "hard"),
+                SoftSortLoss(label_temperature=LABEL_TEMPERATURE): (("impression", "candidate"), 1.0, "hard"),
                 AdaptiveMarginRankmaxLoss(): ("all", 1.0, "hard"),
             }
         super().__init__(losses, name)
@@ -151,7 +155,7 @@ class HybridRankTowerLoss(SumOfLosses):
                 raise ValueError(f"{self.name}: target must be one of {sorted(TARGETS)}, got {target!r}")
             if isinstance(loss, TeacherLoss) and target != "teacher":
                 raise ValueError(f"{self.name}: the target of {loss.name} must be 'teacher', got {target!r}")
-        wanted = [*(TARGETS[target] for _, _, target in self.terms if target != "hard")]
+        wanted = [*(TARGETS[target] for _, _, target in self.terms if TARGETS[target] != "label")]
         wanted += ["stages" for stages, _, _ in self.terms if stages != "all"]
         self.side_inputs = tuple(dict.fromkeys(wanted))
 
@@ -159,7 +163,7 @@ class HybridRankTowerLoss(SumOfLosses):
         logits, side, sample_weight = as_dense(y_pred, self.sides(y_true), sample_weight, "label")
         found = []
         for loss, (stages, weight, target) in zip(self.losses, self.terms, strict=True):
-            given = _restricted(side, stages, TARGETS[target], isinstance(loss, TeacherLoss))
+            given = _restricted(side, stages, target, isinstance(loss, TeacherLoss))
             found += [p._replace(weight=weight * p.weight) for p in loss.parts(given, logits, sample_weight)]
         return found
 
@@ -208,5 +212,6 @@ def _restricted(
         here = tf.logical_and(here, tf.reduce_any(tf.stack(wanted), axis=0))
     if of_teacher:
         return {"teacher": side["teacher"], "list_mask": here}
-    values = tf.convert_to_tensor(side[target])
+    values = tf.convert_to_tensor(side[TARGETS[target]])
+    values = tf.minimum(values, tf.ones_like(values)) if target == "binary" else values
     return {"label": tf.where(here, values, -tf.ones_like(values))}

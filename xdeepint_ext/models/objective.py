@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.losses import LogLoss, RankingLoss
-from xdeepint_ext.losses.base import MEAN_REDUCTIONS, Part
+from xdeepint_ext.losses.base import MEAN_REDUCTIONS, LossLayer, Part
 from xdeepint_ext.losses.checks import weights_like
 from xdeepint_ext.utils.replicas import sum_over_replicas
 
@@ -19,7 +19,8 @@ class Objective:
     Args:
       tasks: their names.
       loss: a loss or a dict task -> loss; None = `LogLoss`. A Keras loss or a function must give one value a label;
-        its values are masked, weighted and averaged here as those of a `RankingLoss`.
+        its values are masked, weighted and averaged here as those of a `RankingLoss`. A `LossLayer` is built here;
+        several tasks need one each.
       metrics: a list (every task gets metrics of its own) or a dict task -> list.
       loss_weights: task -> weight; 1 where absent.
 
@@ -31,6 +32,8 @@ class Objective:
         self.tasks = tuple(tasks)
         losses = self._by_task("loss", loss if loss is not None else LogLoss())
         self.losses = {task: _loss(losses[task]) for task in self.tasks}
+        self.layers = [loss for loss in self.losses.values() if isinstance(loss, LossLayer)]
+        _build(self.layers)
         self.weights = {task: 1.0 for task in self.tasks} | dict(loss_weights or {})
         self._check("loss_weights", self.weights)
         self.loss_means = {task: tf.keras.metrics.Mean(self._named(task, "loss")) for task in self.tasks}
@@ -154,6 +157,16 @@ def _loss(loss: Any) -> Any:
     return loss
 
 
+def _build(layers: Sequence[LossLayer]) -> None:
+    """Makes the scalars of losses; nothing calls them as layers, which would."""
+    if len(set(map(id, layers))) < len(layers):
+        raise ValueError(f"loss {layers[0].name} learns scalars of its own: several tasks need one each, as a dict")
+    for layer in layers:
+        if not layer.built:
+            with tf.name_scope(layer.name):
+                layer.build(None)
+
+
 def _over_global_count(part: Part) -> tf.Tensor:
     """What the replicas' values add up to is the part's mean over the global batch."""
     return part.weight * tf.math.divide_no_nan(part.total, sum_over_replicas([part.count])[0])
@@ -161,7 +174,7 @@ def _over_global_count(part: Part) -> tf.Tensor:
 
 def _parts(loss: Any, labels: Any, logits: tf.Tensor, weights: Any, x: Any) -> list[Part]:
     """The loss over the labels that are there."""
-    if isinstance(loss, RankingLoss):
+    if isinstance(loss, RankingLoss | LossLayer):
         target = {"label": labels, **_side_inputs(loss, x)} if loss.side_inputs else labels
         return loss.parts(target, logits, weights)
     there = tf.logical_not(tf.convert_to_tensor(labels) < 0)

@@ -232,7 +232,7 @@ class RankingModel(tf.keras.Model):
             Default, our
             choice: Adam 1e-3, its row-wise lazy form for the tables.
           loss: a loss, or a dict task -> loss. Default: `LogLoss`. A loss with `side_inputs` gets them from the
-            features.
+            features. The scalars of one that learns some, such as `ARFLoss`, become weights of the model.
           metrics: a list, or a dict task -> list. They see logits, so give Keras's metrics `from_logits=True`. A metric
             with `side_inputs` gets them as keywords of `update_state`.
           loss_weights: task -> weight in the sum of the losses. Default: 1.
@@ -247,6 +247,8 @@ class RankingModel(tf.keras.Model):
         super().compile(optimizer=optimizer, loss=None, metrics=None, **kwargs)
         with self.distribute_strategy.scope():
             self.objective = Objective(self.tasks, loss, metrics, loss_weights)
+        if self.objective.layers or hasattr(self, "loss_layers"):
+            self.loss_layers = self.objective.layers  # an attribute, so that Keras trains and saves them
         self.jit_trunk = bool(jit_compile)
         self._compile_options = kwargs
 
