@@ -201,7 +201,7 @@ def test_the_same_seed_gives_the_same_files(written, rows, tmp_path):
     for seed in (0, 1):
         write_lists(rows, DATA, tmp_path / str(seed), **OPTIONS, seed=seed)
     same = [(written[0] / name).read_bytes() == (tmp_path / "0" / name).read_bytes() for name in _files(written[0])]
-    assert all(same) and len(same) == 6 + 2
+    assert all(same) and len(same) == 6 + 3
     assert serialized(tmp_path / "1", "test") != serialized(written[0], "test")
 
 

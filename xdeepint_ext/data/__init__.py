@@ -2,7 +2,7 @@
 
 from xdeepint_ext.data.epochs import steps_per_epoch
 from xdeepint_ext.data.frames import from_pandas
-from xdeepint_ext.data.lists import ListSizes, read_lists, write_lists
+from xdeepint_ext.data.lists import ListSizes, read_catalogue, read_lists, write_lists
 from xdeepint_ext.data.manifest import DataError, Manifest
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.data.read import read
@@ -14,6 +14,7 @@ __all__ = [
     "Preprocessor",
     "from_pandas",
     "read",
+    "read_catalogue",
     "read_lists",
     "steps_per_epoch",
     "write_lists",

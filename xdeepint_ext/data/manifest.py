@@ -79,6 +79,13 @@ class Manifest:
         """One fingerprint of all tables: equal if and only if ids mean the same."""
         return hashlib.sha256(json.dumps(self.tables, sort_keys=True).encode()).hexdigest()[:16]
 
+    def fingerprint(self) -> str:
+        """`table_fingerprint`, and of lists all that says how they were drawn: equal data have equal ones."""
+        if self.lists is None:
+            return self.table_fingerprint()
+        content = {"tables": self.tables, "lists": self.lists, "notes": self.notes}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
     def save(self, data_dir: str | os.PathLike[str]) -> None:
         """Writes manifest.json."""
         with open(os.path.join(data_dir, FILE_NAME), "w", encoding="utf-8") as stream:

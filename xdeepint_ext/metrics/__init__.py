@@ -1,6 +1,6 @@
 """Metrics: of whole arrays in NumPy (functions), and of batches, under any strategy (Keras classes)."""
 
-from xdeepint_ext.metrics.bootstrap import Difference, paired_bootstrap
+from xdeepint_ext.metrics.bootstrap import Difference, paired_bootstrap, paired_means
 from xdeepint_ext.metrics.calibration import CalibrationTable, calibration_table, expected_calibration_error
 from xdeepint_ext.metrics.calibration_error import ExpectedCalibrationError
 from xdeepint_ext.metrics.evaluation import GroupAUC, auc, gauc, log_loss, normalized_cross_entropy, roc_curve
@@ -26,5 +26,6 @@ __all__ = [
     "log_loss",
     "normalized_cross_entropy",
     "paired_bootstrap",
+    "paired_means",
     "roc_curve",
 ]

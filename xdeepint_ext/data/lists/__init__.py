@@ -1,5 +1,6 @@
 """Lists for pre-ranking: drawn from a log (`write_lists`), read as tensors (`read_lists`)."""
 
+from xdeepint_ext.data.lists.catalogue import read_catalogue
 from xdeepint_ext.data.lists.describe import describe_lists
 from xdeepint_ext.data.lists.draw import Lists, ListSampler, ListSizes, Scorer
 from xdeepint_ext.data.lists.interactions import Entities, EventLog, History, Interactions
@@ -19,6 +20,7 @@ __all__ = [
     "SoftLabel",
     "describe_lists",
     "hard_labels",
+    "read_catalogue",
     "read_lists",
     "soft_labels",
     "write_lists",

@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from xdeepint_ext.data.columns import columns_of_schema
 from xdeepint_ext.data.days import DaySplit
+from xdeepint_ext.data.lists.catalogue import write_catalogue
 from xdeepint_ext.data.lists.describe import ListStatistics
 from xdeepint_ext.data.lists.draw import Lists, ListSampler, ListSizes, Scorer
 from xdeepint_ext.data.lists.features import HistoryEncoder, TableEncoder
@@ -40,7 +41,7 @@ def write_lists(
     order: Sequence[str],
     train_until: int,
     valid_until: int,
-    sizes: ListSizes | None = None,
+    sizes: ListSizes | Mapping[str, ListSizes] | None = None,
     scorer: Scorer | np.ndarray | None = None,
     soft: SoftLabel | None = None,
     teacher: np.ndarray | None = None,
@@ -54,6 +55,7 @@ def write_lists(
     compression: str = "",
     shard_bytes: int = SHARD_BYTES,
     overwrite: bool = False,
+    notes: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Draws a list for each user and window of a log, and writes the lists as `ExampleListWithContext` records.
 
@@ -68,7 +70,7 @@ def write_lists(
     The context is the features of role `user` and the examples those of role `item` in the prepared directory, with its
     vocabularies; context features of single rows, such as the place on a page, are unknown for items that nobody was
     shown, and are left out. Examples have besides `grade` (label), `stage`, and with such arguments `teacher_score`
-    (impressions only) and `soft_grade`.
+    (impressions only) and `soft_grade`. The catalogue is written beside the lists: see `read_catalogue`.
 
     Args:
       data_dir: what `data.prepare` made of the same log.
@@ -78,7 +80,7 @@ def write_lists(
         event.
       train_until: last day of the training split, YYYYMMDD.
       valid_until: last day of the validation split; what follows is the test split.
-      sizes: the most items of each stage; default 20 each (our choice).
+      sizes: the most items of each stage, for all splits or by split; default 20 each (our choice).
       scorer: (positions of users, day) -> retrieval scores (users, items), or such an array; minus infinity keeps an
         item out. Needed unless sizes asks for no candidates.
       soft: events -> soft labels, see `soft_labels`.
@@ -94,6 +96,7 @@ def write_lists(
       compression: "" or "GZIP".
       shard_bytes: size at which a shard is full.
       overwrite: replace an output directory that is there already.
+      notes: goes to the manifest's notes, such as what scorer and teacher are.
 
     Returns:
       The directory's manifest. `lists` tells how the lists were drawn, and by split how many there are, how long, with
@@ -119,23 +122,29 @@ def write_lists(
     if compression not in ("", "GZIP"):
         raise ValueError(f"compression must be '' or 'GZIP', got {compression!r}")
     days = DaySplit(train_until, valid_until)
-    numbers = [SPLITS.index(name) for name in splits]
-    sampler = ListSampler(
-        interactions,
-        order,
-        sizes=sizes,
-        scorer=scorer,
-        soft=soft,
-        teacher=teacher,
-        window=window,
-        wanted=lambda found: (found >= first_day) & np.isin(days(found), numbers),
-        min_positives=min_positives,
-        min_items=min_items,
-        seed=seed,
-    )
+    sizes = _by_split(sizes, splits)
+
+    def sampler_of(some: ListSizes) -> ListSampler:
+        numbers = [SPLITS.index(name) for name, size in sizes.items() if size == some]
+        return ListSampler(
+            interactions,
+            order,
+            sizes=some,
+            scorer=scorer,
+            soft=soft,
+            teacher=teacher,
+            window=window,
+            wanted=lambda found: (found >= first_day) & np.isin(days(found), numbers),
+            min_positives=min_positives,
+            min_items=min_items,
+            seed=seed,
+        )
+
+    samplers = [sampler_of(some) for some in dict.fromkeys(sizes.values())]
     rows = Manifest.load(data_dir)
     schema = _schema(Schema.load(data_dir), interactions, teacher is not None, soft is not None)
-    encoder = _ListEncoder(schema, interactions, sampler.windows.ranks)
+    windows = samplers[0].windows
+    encoder = _ListEncoder(schema, interactions, windows.ranks)
     schema = encoder.finished(schema)
     statistics = {split: ListStatistics(len(interactions.users)) for split in SPLITS if split in splits}
 
@@ -146,19 +155,22 @@ def write_lists(
         directory = stack.enter_context(AtomicDirectory(output_dir, overwrite))
         writer = ShardWriter(directory, num_shards, compression, shard_bytes)
         stack.callback(writer.abort)
-        with Progress(len(sampler.windows), "windows", f"lists {rows.dataset}") as progress:
-            for lists in sampler(lambda day, what, n: statistics[split_of(day)].left_out(what, n)):
-                statistics[split_of(lists.day)].add(lists)
-                writer.add(_chunks(lists, split_of(lists.day), encoder, seed, num_shards, compression))
-                progress.update(lists.drawn_from)
+        with Progress(len(windows), "windows", f"lists {rows.dataset}") as progress:
+            for sampler in samplers:
+                for lists in sampler(lambda day, what, n: statistics[split_of(day)].left_out(what, n)):
+                    statistics[split_of(lists.day)].add(lists)
+                    writer.add(_chunks(lists, split_of(lists.day), encoder, seed, num_shards, compression))
+                    progress.update(lists.drawn_from)
         written = writer.finish()
-        notes = {split: found.notes() for split, found in statistics.items()}
+        counted = {split: found.notes() for split, found in statistics.items()}
         empty = [split for split in statistics if split not in written]
         if empty:
-            raise DataError(f"no list for split {empty[0]!r}: {notes[empty[0]]}")
+            raise DataError(f"no list for split {empty[0]!r}: {counted[empty[0]]}")
+        write_catalogue(directory, encoder.items, len(interactions.items))
         shutil.copytree(os.path.join(data_dir, VOCABULARY), os.path.join(directory, VOCABULARY))
         schema.save(directory)
-        options = {"order": list(sampler.order), "sizes": dataclasses.asdict(sampler.sizes), "window": window}
+        options: dict[str, Any] = {"order": list(samplers[0].order), "window": window}
+        options["sizes"] = {split: dataclasses.asdict(some) for split, some in sizes.items()}
         options |= {"seed": seed, "min_positives": min_positives, "min_items": min_items, "first_day": first_day}
         options |= {"train_until": train_until, "valid_until": valid_until, "log": dict(interactions.notes)}
         manifest = Manifest(
@@ -167,10 +179,20 @@ def write_lists(
             describe_tables(schema, os.path.join(directory, VOCABULARY)),
             schema.fingerprint(),
             compression,
-            lists={**options, "statistics": notes},
+            lists={**options, "statistics": counted},
+            notes=dict(notes or {}),
         )
         manifest.save(directory)
     return manifest
+
+
+def _by_split(sizes: ListSizes | Mapping[str, ListSizes] | None, splits: Sequence[str]) -> dict[str, ListSizes]:
+    """The sizes of each split."""
+    if not isinstance(sizes, Mapping):
+        return dict.fromkeys(splits, sizes or ListSizes())
+    if set(sizes) != set(splits):
+        raise ValueError(f"sizes must be one ListSizes, or one for each of {list(splits)}; got {sorted(sizes)}")
+    return {split: sizes[split] for split in splits}
 
 
 def _schema(rows: Schema, interactions: Interactions, teacher: bool, soft: bool) -> Schema:
@@ -211,12 +233,12 @@ class _ListEncoder:
         items = Schema(f for f in schema.inputs if "item" in f.roles)
         separators = interactions.separators
         self._users = TableEncoder("users", interactions.users, columns_of_schema(users, separators, "any"))
-        self._items = TableEncoder("items", interactions.items, columns_of_schema(items, separators, "any"))
+        self.items = TableEncoder("items", interactions.items, columns_of_schema(items, separators, "any"))
         self._histories = [HistoryEncoder(h, interactions, ranks, schema[name]) for name, h in histories.items()]
 
     def finished(self, schema: Schema) -> Schema:
         """The schema, which says of each column whether it may be absent."""
-        incomplete = self._users.incomplete() | self._items.incomplete()
+        incomplete = self._users.incomplete() | self.items.incomplete()
         several = ("multi", "sequence")
         changes = {
             feature.name: {"required": feature.raw_name not in incomplete}
@@ -239,7 +261,7 @@ class _ListEncoder:
         ]
 
     def _examples(self, lists: Lists) -> list[bytes]:
-        pieces = [list(map(self._items, lists.items.tolist()))]
+        pieces = [list(map(self.items, lists.items.tolist()))]
         pieces.append(self._entries(GRADE, "float", lists.labels))
         pieces.append(self._entries(STAGE, "int", lists.stages))
         if lists.soft is not None:
