@@ -42,6 +42,10 @@ class Towers(tf.keras.layers.Layer, abc.ABC):
     def score(self, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Representations (U, ...) and (U, n, ...) -> logits (U, n)."""
 
+    def product_scale(self) -> float | None:
+        """The c of logits that are `c <user, item>` of vectors, which an index of products can find; else None."""
+        return None
+
     def call(self, inputs: tuple[Any, Any], labels: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         user, items = inputs
         return self.score(self.user(user, training), each_item(lambda x: self.item(x, training), items))

@@ -83,14 +83,14 @@ class Endpoints:
             "rank": self.rank_columns(),
             "preprocess": self.columns,
         }
-        functions = {name: _traced(getattr(self, name), spec) for name, spec in specs.items() if name != "rank"}
+        functions = {name: traced(getattr(self, name), spec) for name, spec in specs.items() if name != "rank"}
         functions["rank"] = self._traced_rank(specs["rank"], functions["predict_raw"])
         return functions
 
     def _traced_rank(self, columns: Specs, predict_raw: Function) -> Function:
         """`rank` with one look-up of the user's ids or, if the model cannot do with that, one for each candidate."""
         try:
-            rank = _traced(self.rank, columns)
+            rank = traced(self.rank, columns)
             if not self._looks_up_once or _ranks_as(rank, columns, predict_raw):
                 return rank
             reason: object = "scores differ"
@@ -117,7 +117,7 @@ class Endpoints:
         """Serialized tf.Examples -> scores."""
         raw = tf.io.parse_example(examples, self.parsing)
         if not self.by_feature:
-            raw = {name: _dense(value) for name, value in raw.items()}
+            raw = {name: dense(value) for name, value in raw.items()}
         return self._score(self._features(raw))
 
     def predict_raw(self, raw: Tensors) -> Tensors:
@@ -151,7 +151,7 @@ class Endpoints:
             raise ValueError(
                 f"export: the preprocessor does not give {missing}, which the model takes; it gives {sorted(features)}"
             )
-        return {name: _fitting(name, tf.convert_to_tensor(features[name]), spec) for name, spec in wanted.items()}
+        return {name: fitting(name, tf.convert_to_tensor(features[name]), spec) for name, spec in wanted.items()}
 
     def _scores(self, features: Tensors) -> Tensors:
         logits = self.model(features, training=False)
@@ -165,7 +165,8 @@ class Endpoints:
         return scores
 
 
-def _fitting(name: str, values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+def fitting(name: str, values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """What a preprocessor gives as the model takes it."""
     if values.dtype.is_integer != spec.dtype.is_integer or not (values.dtype.is_integer or values.dtype.is_floating):
         raise ValueError(
             f"export: the preprocessor gives {values.dtype.name} for {name!r}; the model takes {spec.dtype.name}"
@@ -173,7 +174,8 @@ def _fitting(name: str, values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     return tf.cast(tf.reshape(values, (-1, *spec.shape[1:])), spec.dtype)
 
 
-def _traced(function: Callable[[Any], Tensors], spec: Any) -> Function:
+def traced(function: Callable[[Any], Tensors], spec: Any) -> Function:
+    """A tf.function that is traced for the spec, once."""
     traced = tf.function(function, [spec])
     traced.get_concrete_function()
     return traced
@@ -248,7 +250,8 @@ def parsing_of_schema(schema: Schema) -> dict[str, Any]:
     return raw_feature_spec(schema, training=False)
 
 
-def _dense(value: Any) -> tf.Tensor:
+def dense(value: Any) -> tf.Tensor:
+    """A ragged column padded with its missing value; others as they are."""
     if not isinstance(value, tf.RaggedTensor):
         return value
     return value.to_tensor(tf.constant(_NUMPY_MISSING[value.dtype], value.dtype))

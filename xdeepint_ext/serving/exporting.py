@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,7 +17,8 @@ from xdeepint_ext.serving import warmup as warmup_
 from xdeepint_ext.serving.endpoints import Endpoints, columns_of_signature, parsing_of_columns, parsing_of_schema
 from xdeepint_ext.serving.pruning import Pruned
 from xdeepint_ext.serving.pruning import prune as prune_
-from xdeepint_ext.serving.servable import as_served, check_servable
+from xdeepint_ext.serving.servable import as_served, check_servable, silent
+from xdeepint_ext.serving.tower_endpoints import TowerEndpoints, has_towers, write_facts
 from xdeepint_ext.serving.version_folder import written_beside
 
 
@@ -89,8 +89,10 @@ def export(
         "tensorflow": tf.__version__,
     }
     with written_beside(os.fspath(path), version) as (folder, final):
-        _write_model(endpoints, folder)
+        towers = _write_model(endpoints, folder)
         check_servable(folder)
+        if towers:
+            write_facts(folder, pruned.model, pruned.preprocessor)
         schema.save(folder)
         described.save(folder)
         if sample:
@@ -142,24 +144,15 @@ def _columns(
     return columns, parsing_of_columns(columns)
 
 
-def _write_model(endpoints: Endpoints, folder: str) -> None:
+def _write_model(endpoints: Endpoints, folder: str) -> bool:
+    """Writes the SavedModel; whether it has signatures of towers."""
     archive = tf.keras.export.ExportArchive()
-    with as_served(endpoints.model), _silent():  # saving traces once more
-        for name, function in endpoints.functions().items():
+    with as_served(endpoints.model), silent():  # saving traces once more
+        towers = TowerEndpoints(endpoints).functions() if has_towers(endpoints.model) else {}
+        for name, function in {**endpoints.functions(), **towers}.items():
             archive.add_endpoint(name, function)
         for part in (endpoints.model, endpoints.preprocessor):
             if isinstance(part, tf.Module):
                 archive.track(part)
         archive.write_out(folder)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps Keras from printing the folder, which is not yet the final one."""
-    talks = tf.keras.utils.is_interactive_logging_enabled()
-    tf.keras.utils.disable_interactive_logging()
-    try:
-        yield
-    finally:
-        if talks:
-            tf.keras.utils.enable_interactive_logging()
+    return bool(towers)

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from xdeepint_ext.serving.rows import SEPARATOR, examples, is_csv, read_rows, typed
-from xdeepint_ext.serving.version_folder import version_dir
+from xdeepint_ext.serving.rows import SEPARATOR, examples, is_csv, read_rows, read_text, typed
+from xdeepint_ext.serving.version_folder import SAMPLE_ROWS, version_dir
 
 RAW, EXAMPLES = "predict_raw", "serving_default"
-SAMPLE_ROWS = "sample_rows.json"
 
 
 def query(
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--separator", default=SEPARATOR, help="between several values in a cell of CSV")
     options = parser.parse_args(arguments)
     try:
-        text = _read(options.input or os.path.join(version_dir(options.model), SAMPLE_ROWS))
+        text = read_text(options.input or os.path.join(version_dir(options.model), SAMPLE_ROWS))
         outputs = query(options.model, text, options.signature, options.separator)
     except (OSError, ValueError, tf.errors.OpError) as error:
         print(f"query: {error}", file=sys.stderr)
@@ -98,13 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index in range(len(next(iter(outputs.values())))):
         print(json.dumps({name: _plain(array[index]) for name, array in outputs.items()}))
     return 0
-
-
-def _read(source: str) -> str:
-    if source == "-":
-        return sys.stdin.read()
-    with open(source, encoding="utf-8-sig") as stream:
-        return stream.read()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from xdeepint_ext.schema import Schema
 
 
 class RemappedPreprocessor(tf.Module):
@@ -47,8 +50,23 @@ class RemappedPreprocessor(tf.Module):
         self._features = {feature: table for feature, table in features.items() if table in tables}
 
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        outputs = dict(self.base(raw))
+        return self._renumbered(self.base(raw))
+
+    def part(self, raw: Mapping[str, Any], schema: Schema) -> dict[str, tf.Tensor]:
+        """The same for some of the features; see `Preprocessor.part`, which the base must have."""
+        return self._renumbered(self.base.part(raw, schema))  # type: ignore[attr-defined]
+
+    def fingerprint(self) -> str:
+        """As `Preprocessor.fingerprint`, which the base must have."""
+        digest = hashlib.sha256(self.base.fingerprint().encode())  # type: ignore[attr-defined]
+        for feature, table in sorted(self._features.items()):
+            digest.update(f"{feature}:{table}:".encode() + self._remaps[table].numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _renumbered(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        renumbered = dict(outputs)
         for feature, table in self._features.items():
-            ids = outputs[feature]
-            outputs[feature] = tf.cast(tf.gather(self._remaps[table], ids), ids.dtype)
-        return outputs
+            if feature in outputs:
+                ids = outputs[feature]
+                renumbered[feature] = tf.cast(tf.gather(self._remaps[table], ids), ids.dtype)
+        return renumbered

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ Specs = Mapping[str, tf.TensorSpec]
 
 class RowError(ValueError):
     """A row does not fit the signature; the message names row and column."""
+
+
+def read_text(file: str) -> str:
+    """The text of a file, - = standard input, to give to `read_rows`."""
+    if file == "-":
+        return sys.stdin.read()
+    with open(file, encoding="utf-8-sig") as stream:
+        return stream.read()
 
 
 def read_rows(text: str) -> list[dict[str, Any]]:
@@ -42,7 +51,7 @@ def read_rows(text: str) -> list[dict[str, Any]]:
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         rows = [_json(line, f"line {number}") for number, line in lines]
     else:
-        rows = _csv(text)
+        rows = list(csv_rows(io.StringIO(text)))
     bad = [number for number, row in enumerate(rows, 1) if not isinstance(row, dict)]
     if bad:
         raise RowError(f"row {bad[0]}: expected an object of column names and values, got {rows[bad[0] - 1]!r}")
@@ -85,9 +94,14 @@ def typed(
     }
 
 
-def examples(rows: Sequence[Row], specs: Specs, *, cells: bool = False, separator: str = SEPARATOR) -> np.ndarray:
-    """Serialized tf.Examples, (B,), of what `typed` gives for the same arguments, missing values written out."""
-    columns = _columns(rows, specs, cells, separator)
+def examples(
+    rows: Sequence[Row], specs: Specs, *, cells: bool = False, separator: str = SEPARATOR, first: int = 1
+) -> np.ndarray:
+    """Serialized tf.Examples, (B,), of what `typed` gives for the same arguments, missing values written out.
+
+    Equal rows have equal bytes. Messages count rows from `first` on.
+    """
+    columns = _columns(rows, specs, cells, separator, first)
     found = []
     for index in range(len(rows)):
         example = tf.train.Example()
@@ -96,15 +110,15 @@ def examples(rows: Sequence[Row], specs: Specs, *, cells: bool = False, separato
             feature = example.features.feature[name]
             lists = {tf.string: feature.bytes_list, tf.int64: feature.int64_list, tf.float32: feature.float_list}
             lists[specs[name].dtype].value.extend(values)
-        found.append(example.SerializeToString())
+        found.append(example.SerializeToString(deterministic=True))
     return np.array(found, dtype=object)
 
 
-def _columns(rows: Sequence[Row], specs: Specs, cells: bool, separator: str) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[Row], specs: Specs, cells: bool, separator: str, first: int = 1) -> dict[str, list[Any]]:
     """Column -> the values of its rows; lists of them where the signature takes several."""
     convert = _cell if cells else _value
     columns: dict[str, list[Any]] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, first):
         missing = sorted(set(specs) - set(row))
         if missing:
             raise RowError(
@@ -115,7 +129,7 @@ def _columns(rows: Sequence[Row], specs: Specs, cells: bool, separator: str) -> 
         if spec.dtype not in MISSING:
             raise RowError(f"column {name!r}: the signature wants {spec.dtype.name}, which rows cannot give")
         columns[name] = []
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, first):
             try:
                 columns[name].append(convert(row[name], spec, separator))
             except ValueError as error:
@@ -130,14 +144,21 @@ def _json(text: str, where: str) -> Any:
         raise RowError(f"{where} is not JSON: {error}") from None
 
 
-def _csv(text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
-    rows = []
-    for number, row in enumerate(reader, 1):
-        if "" in row or None in row.values():
-            raise RowError(f"row {number}: expected {len(reader.fieldnames or ())} cells, as in the header")
-        rows.append(row)
-    return rows
+def csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Rows of CSV with a header, one after another.
+
+    Raises:
+      RowError: a row has another number of cells than the header, or its quotes are wrong.
+    """
+    reader = csv.DictReader(lines, restkey="", strict=True)
+    number = 0
+    try:
+        for number, row in enumerate(reader, 1):
+            if "" in row or None in row.values():
+                raise RowError(f"row {number}: expected {len(reader.fieldnames or ())} cells, as in the header")
+            yield row
+    except csv.Error as error:
+        raise RowError(f"row {number + 1} is not CSV: {error}") from None
 
 
 def _value(value: Any, spec: tf.TensorSpec, separator: str) -> Any:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from xdeepint_ext.utils.recording import recording_off
@@ -38,6 +39,18 @@ def as_served(model: Any) -> Iterator[None]:
             yield
     finally:
         model.jit_trunk = jit_trunk
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keeps Keras from printing the folder, which is not yet the final one."""
+    talks = tf.keras.utils.is_interactive_logging_enabled()
+    tf.keras.utils.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if talks:
+            tf.keras.utils.enable_interactive_logging()
 
 
 def _problems(graph: Any) -> Iterator[str]:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+SAMPLE_ROWS = "sample_rows.json"
+"""File of a version: rows to try it with."""
+
 
 def versions(base: str) -> list[int]:
     """The versions in a base folder, ascending. TF Serving takes every folder whose name is a whole number for one."""

@@ -15,10 +15,10 @@ from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Feature
 from xdeepint_ext.serving import rows as rows_
 from xdeepint_ext.serving.endpoints import Endpoints, own_preprocessor
+from xdeepint_ext.serving.version_folder import SAMPLE_ROWS
 
 EXTRA_FOLDER = "assets.extra"
 REQUESTS = "tf_serving_warmup_requests"
-SAMPLE_ROWS = "sample_rows.json"
 
 
 def sample_row(endpoints: Endpoints) -> dict[str, Any]:

@@ -51,6 +51,9 @@ class VectorTowers(Towers):
         products = tf.einsum("ud,und->un", at_least_float32(user), at_least_float32(items))
         return products if self.scale is None else self.scale(products)
 
+    def product_scale(self) -> float:
+        return 1.0 if self.scale is None else 1.0 / float(self.scale.value)
+
     def _vector(self, x: tf.Tensor) -> tf.Tensor:
         x = at_least_float32(x)
         return x if self.scale is None else tf.math.l2_normalize(x, axis=1, epsilon=LEAST_SQUARE)
