@@ -64,9 +64,10 @@ def side_weights(layer):
     return user, (layer.item_kernels.numpy(), layer.item_bias.numpy())
 
 
-@pytest.mark.parametrize("residual", [True, False])
-def test_attention_equals_loops(residual):
-    layer, (user, items) = randomised(GatedCrossAttention(WIDTH, residual, dtype="float64"), *heads())
+@pytest.mark.parametrize(("residual", "item_heads"), [(True, ITEM_HEADS), (False, ITEM_HEADS), (True, 9)])
+def test_attention_equals_loops(residual, item_heads):
+    shapes = (USERS, USER_HEADS, WIDTH), (USERS, ITEMS, item_heads, WIDTH)
+    layer, (user, items) = randomised(GatedCrossAttention(WIDTH, residual, dtype="float64"), *shapes)
     of_user, of_items = side_weights(layer)
     by_user, by_items = layer((user, items))
     assert (by_user.shape, by_items.shape) == layer.compute_output_shape((user.shape, items.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -9,6 +10,9 @@ import tensorflow as tf
 from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.initializers import stacked
 from xdeepint_ext.utils.registry import register
+
+MOST_SUMMED = 8
+"""Up to so many item heads are added up one by one; more would make large graphs."""
 
 
 @register
@@ -120,7 +124,7 @@ class GatedCrossAttention(tf.keras.layers.Layer):
         item_q, item_k, item_v, item_gate, *item_heads = self._parts(items)
         of_user = self._shares(tf.einsum("uhd,unkd->unhk", user_q, item_k))
         of_items = self._shares(tf.einsum("unkd,uhd->unkh", item_q, user_k))
-        seen_by_user = user_gate[:, tf.newaxis] * tf.einsum("unhk,unkd->unhd", of_user, item_v)
+        seen_by_user = user_gate[:, tf.newaxis] * _mixed(of_user, item_v)
         seen_by_items = item_gate * tf.einsum("unkh,uhd->unkd", of_items, user_v)
         if not self.residual:
             return seen_by_user, seen_by_items
@@ -161,3 +165,16 @@ class GatedCrossAttention(tf.keras.layers.Layer):
             "kernel_initializer": tf.keras.initializers.serialize(self.kernel_initializer),
             "gate_initializer": tf.keras.initializers.serialize(self.gate_initializer),
         }
+
+
+def _mixed(shares: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """(U, n, H_u, H_i), (U, n, H_i, d) -> (U, n, H_u, d), sums of the item's heads.
+
+    XLA makes a call for each matrix of a product of small matrices, which costs more than all the rest of `attend`;
+    sums of vectors it fuses.
+    """
+    heads = values.shape[2]
+    if heads is None or heads > MOST_SUMMED:
+        return tf.einsum("unhk,unkd->unhd", shares, values)
+    terms = [shares[..., k : k + 1] * values[:, :, k : k + 1] for k in range(heads)]
+    return functools.reduce(tf.add, terms)
