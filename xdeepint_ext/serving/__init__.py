@@ -1,6 +1,7 @@
 """From a trained model to scores: `export` writes a SavedModel, `prune` shrinks it, `serving.query` asks it.
 
-The names load on first use, so that the query tool needs TensorFlow alone.
+Two-tower models have an item cache besides: `serving.cache_items` writes it, `serving.prerank` ranks with it, and
+`serving.index` makes an index of it. The names load on first use, so that these tools need TensorFlow alone.
 """
 
 from __future__ import annotations
@@ -9,18 +10,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xdeepint_ext.serving.approximate import ApproximateIndex, build_index
+    from xdeepint_ext.serving.cache_items import write_item_cache
+    from xdeepint_ext.serving.cache_shard import CacheError
     from xdeepint_ext.serving.exporting import export
+    from xdeepint_ext.serving.index import export_index
+    from xdeepint_ext.serving.item_cache import ItemCache
+    from xdeepint_ext.serving.loaded_towers import LoadedTowers
+    from xdeepint_ext.serving.prerank import Preranker, Ranked
     from xdeepint_ext.serving.pruning import Pruned, PruningError, prune
 
-__all__ = ["Pruned", "PruningError", "export", "prune"]
+__all__ = [
+    "ApproximateIndex",
+    "CacheError",
+    "ItemCache",
+    "LoadedTowers",
+    "Preranker",
+    "Pruned",
+    "PruningError",
+    "Ranked",
+    "build_index",
+    "export",
+    "export_index",
+    "prune",
+    "write_item_cache",
+]
 
-_HOMES = {"export": "exporting", "prune": "pruning", "Pruned": "pruning", "PruningError": "pruning"}
+_HOMES = {
+    "approximate": ("ApproximateIndex", "build_index"),
+    "cache_items": ("write_item_cache",),
+    "exporting": ("export",),
+    "index": ("export_index",),
+    "cache_shard": ("CacheError",),
+    "item_cache": ("ItemCache",),
+    "loaded_towers": ("LoadedTowers",),
+    "prerank": ("Preranker", "Ranked"),
+    "pruning": ("Pruned", "PruningError", "prune"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name on first use (PEP 562)."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are {', '.join(__all__)}")
 
 
