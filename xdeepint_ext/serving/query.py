@@ -12,13 +12,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from xdeepint_ext.serving.rows import SEPARATOR, examples, is_csv, read_rows, read_text, typed
+from xdeepint_ext.serving.rows import SEPARATOR, Specs, examples, is_csv, read_rows, read_text, typed
 from xdeepint_ext.serving.version_folder import SAMPLE_ROWS, version_dir
 
 RAW, EXAMPLES = "predict_raw", "serving_default"
@@ -48,25 +48,49 @@ def query(
       ValueError: no such signature.
     """
     loaded = tf.saved_model.load(version_dir(os.fspath(model)))
-    specs = _inputs(loaded, signature)
-    options: dict[str, Any] = {"cells": isinstance(rows, str) and is_csv(rows), "separator": separator}
-    rows = read_rows(rows) if isinstance(rows, str) else rows
-    if signature == EXAMPLES:
-        (name,) = specs
-        feed = {name: examples(rows, _inputs(loaded, RAW), **options)}
-    else:
-        feed = typed(rows, specs, **options)
-    unused = sorted(set(rows[0]) - set(_inputs(loaded, RAW if signature == EXAMPLES else signature)))
+    if signature not in loaded.signatures:
+        raise ValueError(f"the model has no signature {signature!r}; it has {sorted(loaded.signatures)}")
+    inputs = {name: found.structured_input_signature[1] for name, found in loaded.signatures.items()}
+    feed = feed_of(rows, inputs, signature, separator)
+    unused = unused_columns(rows, inputs, signature)
     if unused:
         print(f"columns that the model does not take: {unused}", file=sys.stderr)
     outputs = loaded.signatures[signature](**{name: tf.constant(array) for name, array in feed.items()})
     return {name: outputs[name].numpy() for name in sorted(outputs)}
 
 
-def _inputs(loaded: Any, signature: str) -> dict[str, tf.TensorSpec]:
-    if signature not in loaded.signatures:
-        raise ValueError(f"the model has no signature {signature!r}; it has {sorted(loaded.signatures)}")
-    return loaded.signatures[signature].structured_input_signature[1]
+def feed_of(
+    rows: str | Sequence[dict[str, Any]], inputs: Mapping[str, Specs], signature: str, separator: str = SEPARATOR
+) -> dict[str, np.ndarray]:
+    """The arrays that raw rows are for a signature.
+
+    Args:
+      rows: see `query`.
+      inputs: of each of the model's signatures.
+      signature: one of them. For `serving_default` the rows become tf.Examples, of the columns of `predict_raw`.
+      separator: see `query`.
+
+    Raises:
+      RowError: a row does not fit; names row and column.
+    """
+    options: dict[str, Any] = {"cells": isinstance(rows, str) and is_csv(rows), "separator": separator}
+    rows = read_rows(rows) if isinstance(rows, str) else rows
+    if signature != EXAMPLES:
+        return typed(rows, inputs[signature], **options)
+    (name,) = inputs[signature]
+    return {name: examples(rows, inputs[RAW], **options)}
+
+
+def unused_columns(rows: str | Sequence[dict[str, Any]], inputs: Mapping[str, Specs], signature: str) -> list[str]:
+    """Columns of the first row that the signature does not take."""
+    first = (read_rows(rows) if isinstance(rows, str) else rows)[0]
+    return sorted(set(first) - set(inputs[RAW if signature == EXAMPLES else signature]))
+
+
+def answer_lines(outputs: Mapping[str, np.ndarray]) -> list[str]:
+    """An object of JSON for each row."""
+    count = len(next(iter(outputs.values())))
+    return [json.dumps({name: _plain(array[index]) for name, array in outputs.items()}) for index in range(count)]
 
 
 def _plain(value: Any) -> Any:
@@ -94,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, tf.errors.OpError) as error:
         print(f"query: {error}", file=sys.stderr)
         return 1
-    for index in range(len(next(iter(outputs.values())))):
-        print(json.dumps({name: _plain(array[index]) for name, array in outputs.items()}))
+    for line in answer_lines(outputs):
+        print(line)
     return 0
 
 

@@ -71,7 +71,9 @@ def write_requests(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str
     Raises:
       RowError: a row does not fit the model.
     """
-    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    from xdeepint_ext.serving.messages import predict_request
 
     requests: dict[str, Mapping[str, np.ndarray]] = {
         "serving_default": {"examples": rows_.examples(rows, endpoints.columns)},
@@ -82,9 +84,7 @@ def write_requests(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str
     os.makedirs(os.path.join(folder, EXTRA_FOLDER))
     with tf.io.TFRecordWriter(os.path.join(folder, EXTRA_FOLDER, REQUESTS)) as writer:
         for signature, inputs in requests.items():
-            request = predict_pb2.PredictRequest(
-                model_spec=model_pb2.ModelSpec(signature_name=signature),
-                inputs={name: tf.make_tensor_proto(array) for name, array in inputs.items()},
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=predict_request(inputs, signature))
             )
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
