@@ -50,10 +50,11 @@ def check_list(data, rows, items, sizes, user, teacher, scored, available):
     most = len(shown) if sizes.impressions is None else sizes.impressions
     assert stages[0] <= set(shown)
     assert sorted(grades[item] for item in stages[0]) == sorted(sorted(grades.values())[-most:])
-    # Candidates: the best of what may be shown and was not.
+    # Candidates: the best, or some of the best, of what may be shown and was not.
     free = [item for item in available if item not in shown]
     ranked = sorted((item for item in free if scored[user, item] > -np.inf), key=lambda item: -scored[user, item])
-    assert stages[1] == set(ranked[: sizes.candidates])
+    best = ranked[: sizes.pool or sizes.candidates]
+    assert stages[1] <= set(best) and len(stages[1]) == min(sizes.candidates, len(best))
     # Random items: of the rest, as many as there are.
     assert stages[2] <= set(free) - stages[1]
     assert len(stages[2]) == min(sizes.random, len(free) - len(stages[1]))
@@ -73,13 +74,15 @@ def check_list(data, rows, items, sizes, user, teacher, scored, available):
     impressions=st.sampled_from([None, 1, 3]),
     candidates=st.integers(0, 6),
     random=st.integers(0, 30),
+    beyond=st.sampled_from([None, 0, 5]),
     window=st.sampled_from(["day", 300]),
 )
-def test_lists_keep_the_rules(seed, rows, items, impressions, candidates, random, window):
+def test_lists_keep_the_rules(seed, rows, items, impressions, candidates, random, beyond, window):
     first_day = np.random.default_rng(seed).choice([0, *logs.DAYS, 20240301], items)
     data = logs.interactions(rows, 5, items, seed, first_day=first_day)
     teacher = np.random.default_rng(seed).standard_normal(rows)
-    sizes, scored = ListSizes(impressions, candidates, random), scores(data)
+    pool = None if beyond is None else candidates + beyond
+    sizes, scored = ListSizes(impressions, candidates, random, pool), scores(data)
     options = {"sizes": sizes, "scorer": scored, "soft": soft, "teacher": teacher, "window": window}
     found, left_out = draw(data, **options, seed=seed, min_positives=0, min_items=1)
     expected = logs.window_rows(data.log, window)
@@ -91,6 +94,22 @@ def test_lists_keep_the_rules(seed, rows, items, impressions, candidates, random
     assert left_out["repeated_impressions"] == rows - sum(len(logs.by_item(data.log, of)) for of in expected.values())
     beyond = sum(len(logs.by_item(data.log, of)) for of in expected.values())
     assert left_out["impressions_beyond_size"] == beyond - sum(i[1] == 0 for of in found.values() for i in of)
+
+
+def test_candidates_of_a_pool_are_a_uniform_choice():
+    """Each of the 10 best of 25 items is in 4 / 10 of 480 lists, within 4 deviations; another seed draws others."""
+    data = logs.interactions(1, users=480)
+    log = EventLog(np.arange(480), np.zeros(480, int), np.full(480, 20240130), np.arange(480), {"click": np.ones(480)})
+    data = Interactions(log, data.users, data.items)
+    draws = [
+        draw(data, ("click",), sizes=ListSizes(1, 4, 0, 10), scorer=np.tile(np.arange(25.0), (480, 1)), seed=seed)[0]
+        for seed in (0, 1)
+    ]
+    chosen = [[item[0] for of in found.values() for item in of if item[1] == 1] for found in draws]
+    counts = np.bincount(chosen[0], minlength=25)
+    assert (counts[:15] == 0).all()
+    np.testing.assert_allclose(counts[15:], 480 * 0.4, atol=4 * np.sqrt(480 * 0.4 * 0.6))
+    assert chosen[0] != chosen[1]
 
 
 def test_lists_without_positives_or_too_short_are_counted():
@@ -254,8 +273,8 @@ def test_bad_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             draw(data, scorer=scorer)
-    for name, value in (("impressions", 0), ("candidates", -1), ("random", 2.5)):
-        with pytest.raises(ValueError, match=f"sizes: {name} must be a whole number >= ., got {value}"):
+    for name, value in (("impressions", 0), ("candidates", -1), ("random", 2.5), ("pool", 19)):
+        with pytest.raises(ValueError, match=f"sizes: {name} must be a whole number >= \\d+, got {value}"):
             ListSizes(**{name: value})
 
 

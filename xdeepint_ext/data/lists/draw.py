@@ -37,9 +37,10 @@ class ListSizes:
       impressions: None = all. Where a window has more, the higher grades stay, and among equal ones a random choice.
       candidates: top items of the retrieval scores that are no impressions of the window.
       random: items drawn uniformly from the rest of the catalogue.
+      pool: so many top items, of which the candidates are a random choice. None = as many as candidates: the top ones.
 
     Raises:
-      ValueError: impressions is below 1, or another below 0.
+      ValueError: impressions is below 1, another below 0, or the pool smaller than candidates.
 
     Source: RankTower (arXiv 2407.12385), full-stage sampling; the sizes are our choice.
     """
@@ -47,11 +48,12 @@ class ListSizes:
     impressions: int | None = 20
     candidates: int = 20
     random: int = 20
+    pool: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("impressions", 1), ("candidates", 0), ("random", 0)):
+        for name, least in (("impressions", 1), ("candidates", 0), ("random", 0), ("pool", self.candidates)):
             value = getattr(self, name)
-            if value is None and name == "impressions":
+            if value is None and name in ("impressions", "pool"):
                 continue
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"sizes: {name} must be a whole number >= {least}, got {value!r}")
@@ -226,7 +228,7 @@ class ListSampler:
         """
         parts, taken = [capped], [shown]
         if self._scorer is not None and len(users):
-            taken.append(shown.unlabelled(*self._candidates(users, day, shown), CANDIDATE))
+            taken.append(shown.unlabelled(*self._candidates(users, keys, day, shown), CANDIDATE))
             parts.append(taken[-1])
         if self.sizes.random:
             known = Items.concatenate(taken)
@@ -234,7 +236,7 @@ class ListSampler:
             parts.append(shown.unlabelled(*drawn, RANDOM))
         return Items.concatenate(parts)
 
-    def _candidates(self, users: np.ndarray, day: int, shown: Items) -> tuple[np.ndarray, np.ndarray]:
+    def _candidates(self, users: np.ndarray, keys: np.ndarray, day: int, shown: Items) -> tuple[np.ndarray, np.ndarray]:
         assert self._scorer is not None
         shape = (len(users), len(self._interactions.items))
         scores = np.array(self._scorer(users, day), np.float32)
@@ -242,13 +244,17 @@ class ListSampler:
             raise ValueError(f"scorer must give scores (users, items) {shape}, got shape {scores.shape}")
         if np.isnan(scores).any():
             i, j = np.argwhere(np.isnan(scores))[0]
-            keys = self._interactions.users.keys[users[i]], self._interactions.items.keys[j]
-            raise ValueError(f"scorer gave NaN for user {keys[0].decode()} and item {keys[1].decode()}, day {day}")
+            user, item = self._interactions.users.keys[users[i]], self._interactions.items.keys[j]
+            raise ValueError(f"scorer gave NaN for user {user.decode()} and item {item.decode()}, day {day}")
         scores[shown.lists, shown.items] = -np.inf
         scores[:, self._pool.absent(day)] = -np.inf
-        most = min(self.sizes.candidates, shape[1])
-        best = np.argpartition(-scores, most - 1, axis=1)[:, :most]
-        fine = np.take_along_axis(scores, best, axis=1) > -np.inf
+        most = min(self.sizes.pool or self.sizes.candidates, shape[1])
+        best: np.ndarray = np.argpartition(-scores, most - 1, axis=1)[:, :most]
+        fine: np.ndarray = np.take_along_axis(scores, best, axis=1) > -np.inf
+        if most > self.sizes.candidates:
+            drawn = hash_rows(keys[:, np.newaxis] + self._interactions.items.hashes[best], self._seed, "candidate")
+            order = np.lexsort((drawn, ~fine))[:, : self.sizes.candidates]
+            best, fine = (np.take_along_axis(x, order, axis=1) for x in (best, fine))
         return np.nonzero(fine)[0], best[fine]
 
 
