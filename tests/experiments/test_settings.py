@@ -3,7 +3,7 @@
 import pytest
 
 from xdeepint_ext.experiments.model_options import MODELS
-from xdeepint_ext.experiments.searches import SEARCHES
+from xdeepint_ext.experiments.searches import SEARCHES, VARIANTS
 from xdeepint_ext.experiments.settings import (
     flagfile,
     flagfile_values,
@@ -61,11 +61,12 @@ def test_every_table_makes_different_configs(name):
 
 @pytest.mark.parametrize("dataset", SEARCHES)
 def test_every_model_of_a_search_has_as_many_different_trials(dataset):
-    assert set(SEARCHES[dataset]) <= set(MODELS)
+    assert set(SEARCHES[dataset]) <= {*MODELS, *VARIANTS}
     base = {"data_dir": "d", **flagfile_values(flagfile(dataset))}
     counts = {}
     for model, trials in SEARCHES[dataset].items():
-        configs = [make_config({**base, "model": model, **parse_setting(model, text)}) for text in trials]
+        start = {**base, **VARIANTS.get(model, {"model": model})}
+        configs = [make_config({**start, **parse_setting(start["model"], text)}) for text in trials]
         counts[model] = len({config.settings() for config in configs})
         assert counts[model] == len(trials)
     assert len(set(counts.values())) == 1 and max(counts.values()) <= 8

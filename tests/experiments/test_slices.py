@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from xdeepint_ext.data.manifest import vocabulary_file
+from xdeepint_ext.experiments.kinds import stopping_value
 from xdeepint_ext.experiments.predictions import Predictions
-from xdeepint_ext.experiments.scores import score, stopping_value
+from xdeepint_ext.experiments.scores import score
 from xdeepint_ext.experiments.slices import id_names, score_slices
 from xdeepint_ext.schema import Feature, Schema
 

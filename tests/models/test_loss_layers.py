@@ -60,7 +60,7 @@ def test_it_is_saved_with_the_model(tmp_path):
 
 
 def test_the_saved_model_has_the_model_s_scores(tmp_path):
-    model, [(features, _)] = make(), batches()
+    model = make()
     model.fit(batches(), verbose=0)
     tf.saved_model.save(model, str(tmp_path / "saved"))
     rows = {name: value for name, value in examples.batch()[0].items() if name in model.input_signature()}

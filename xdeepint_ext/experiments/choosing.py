@@ -10,16 +10,14 @@ from typing import Any
 
 from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments.config import Config, canonical
+from xdeepint_ext.experiments.kinds import CRITERIA, dataset_of
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.run_directory import flag_lines, write_atomically
-from xdeepint_ext.experiments.searches import SEARCHES
+from xdeepint_ext.experiments.searches import SEARCHES, VARIANTS
 from xdeepint_ext.experiments.settings import QUIET, flagfile, flagfile_values, make_config, parse_setting
 from xdeepint_ext.experiments.sweep import Sweep, at_seed, run_sweep
 
-__all__ = ["METRICS", "Choice", "Search", "best", "check_alike", "choose", "search_file"]
-
-METRICS = {"auc": 1, "gauc": 1, "logloss": -1}
-"""What may choose: metric of the valid split -> 1 where more is better, -1 where less is."""
+__all__ = ["Choice", "Search", "best", "check_alike", "choose", "search_file"]
 
 # The data and what training may cost, which all models of a comparison must share.
 ALIKE = (
@@ -36,7 +34,7 @@ class Search:
       given: flags for all models; a search's settings win over them, a flagfile does not.
       results: file of the final runs; that of the search stands beside it.
       output_dir: gets the flagfile of each winner, `settings/MODEL.cfg`.
-      metric: of the valid split; of `METRICS`.
+      metric: name of the criterion, of `CRITERIA`.
       seed: of the trials.
       name: of the trials in `SEARCHES`; `none`: each model is trained with the given flags alone.
       anew: search where there is a flagfile, too.
@@ -70,29 +68,27 @@ def choose(model: str, search: Search) -> Choice:
     """The setting of a model: of the package's `flagfiles/MODEL_DATASET.cfg` where there is one, else by a search.
 
     Args:
-      model: its name.
+      model: its name, or that of one of `VARIANTS`.
       search: how to search; trials that its file holds are not repeated.
 
     Raises:
       ValueError: there is neither a flagfile nor a search for the model, or all trials diverged.
     """
     seeded = str(search.given.get("data_dir", "")).replace("{seed}", str(search.seed))
-    dataset = Manifest.load(seeded).dataset
-    base = {**flagfile_values(flagfile(dataset)), **QUIET, **search.given, "model": model}
+    dataset = dataset_of(Manifest.load(seeded))
+    variant = VARIANTS.get(model, {"model": model})
+    base = {**flagfile_values(flagfile(dataset)), **QUIET, **search.given, **variant}
     own = flagfile(f"{model}_{dataset}")
     if search.name == "none":
         config, origin = make_config(base), "the given flags"
     elif own and not search.anew:
         start = {**flagfile_values(flagfile(dataset)), **flagfile_values(own), **QUIET, **search.given}
-        config, origin = make_config({**start, "model": model}), f"--flagfile={model}_{dataset}"
+        config, origin = make_config({**start, **variant}), f"--flagfile={model}_{dataset}"
     else:
         config, origin = _search(model, base, search, search.name or dataset)
-    tried = {canonical(row["settings"]) for row in _trials(model, dataset, search)}
+    rows = Results(search_file(search.results)).all({"model": config.model, "dataset": dataset})
+    tried = {canonical(row["settings"]) for row in rows if row["row"].partition(" ")[0] == model}
     return Choice(config, origin, len(tried))
-
-
-def _trials(model: str, dataset: str, search: Search) -> list[dict[str, str]]:
-    return Results(search_file(search.results)).all({"model": model, "dataset": dataset})
 
 
 def _search(model: str, base: Mapping[str, Any], search: Search, name: str) -> tuple[Config, str]:
@@ -104,7 +100,7 @@ def _search(model: str, base: Mapping[str, Any], search: Search, name: str) -> t
             f"models: no search of {model!r} on {name!r} in experiments/searches.py, which has {known}; say "
             "--searches=NAME for another data set's, or --searches=none to take the flags as they are"
         )
-    settings = {f"{model} {text}": make_config({**base, **parse_setting(model, text)}) for text in trials}
+    settings = {f"{model} {text}": make_config({**base, **parse_setting(base["model"], text)}) for text in trials}
     sweep = Sweep(settings, (search.seed,), search_file(search.results), "valid", may_fail=True)
     results = run_sweep(sweep)
     finished = {text: sweep.find(results, text, search.seed) for text in settings}
@@ -112,9 +108,11 @@ def _search(model: str, base: Mapping[str, Any], search: Search, name: str) -> t
     if not rows:
         raise ValueError(f"models: all {len(trials)} trials of {model!r} diverged; see {search_file(search.results)}")
     winner = best(rows, search.metric)
-    value = rows[winner][0][f"valid.{search.metric}"]
-    about = f"valid {search.metric} {value} with seed {search.seed}, the best of {len(trials)} trials"
-    _write_flagfile(settings[winner], about, search)
+    metric = CRITERIA[search.metric].metric
+    about = (
+        f"valid {metric} {rows[winner][0][f'valid.{metric}']} with seed {search.seed}, the best of {len(trials)} trials"
+    )
+    _write_flagfile(model, settings[winner], about, search)
     return settings[winner], f"`{winner.partition(' ')[2]}`: {about}"
 
 
@@ -123,17 +121,18 @@ def best(rows: Mapping[str, Sequence[Mapping[str, str]]], metric: str) -> str:
 
     Args:
       rows: name -> rows of the results, such as one a seed.
-      metric: of `METRICS`.
+      metric: name of the criterion, of `CRITERIA`.
 
     Raises:
       ValueError: a row has no such metric.
     """
+    criterion = CRITERIA[metric]
 
     def value(name: str) -> float:
-        texts = [row.get(f"valid.{metric}") for row in rows[name]]
+        texts = [row.get(f"valid.{criterion.metric}") for row in rows[name]]
         if not all(texts):
-            raise ValueError(f"choose_by: row {name!r} has no valid.{metric}")
-        mean = sum(METRICS[metric] * float(text or "nan") for text in texts) / len(texts)
+            raise ValueError(f"choose_by: row {name!r} has no valid.{criterion.metric}")
+        mean = sum(criterion.sign * float(text or "nan") for text in texts) / len(texts)
         return -math.inf if math.isnan(mean) else mean
 
     return max(rows, key=value)
@@ -162,12 +161,12 @@ def search_file(results: str) -> str:
     return f"{base}_search{extension}"
 
 
-def _write_flagfile(config: Config, about: str, search: Search) -> None:
+def _write_flagfile(name: str, config: Config, about: str, search: Search) -> None:
     """Writes the setting so that a model's own command, or `flagfiles/`, can take it."""
-    path = os.path.join(search.output_dir, "settings", f"{config.model}.cfg")
+    path = os.path.join(search.output_dir, "settings", f"{name}.cfg")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     changed = config.changed()
     lines = [line for line in flag_lines(config) if line[2:].partition("=")[0] in changed]
-    dataset = Manifest.load(at_seed(config, search.seed).data_dir).dataset
-    title = f"# {config.model} on {dataset}: {about}; {os.path.basename(search_file(search.results))} has all."
+    dataset = dataset_of(Manifest.load(at_seed(config, search.seed).data_dir))
+    title = f"# {name} on {dataset}: {about}; {os.path.basename(search_file(search.results))} has all."
     write_atomically(path, "\n".join([title, *lines, ""]))

@@ -25,9 +25,9 @@ from absl import app
 
 from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments import plots
-from xdeepint_ext.experiments.choosing import METRICS, Choice, Search, best, check_alike, choose, search_file
+from xdeepint_ext.experiments.choosing import Choice, Search, best, check_alike, choose, search_file
 from xdeepint_ext.experiments.command_line import quieten
-from xdeepint_ext.experiments.differences import make_differences, rows_without
+from xdeepint_ext.experiments.differences import kind_of_sweep, make_differences, rows_without
 from xdeepint_ext.experiments.flags import (
     define_flags,
     define_options,
@@ -36,11 +36,13 @@ from xdeepint_ext.experiments.flags import (
     values_of_flags,
 )
 from xdeepint_ext.experiments.inputs import select_features
+from xdeepint_ext.experiments.kinds import CRITERIA, dataset_of, kind_of
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.options import check_choices, option
-from xdeepint_ext.experiments.rendering import NAMES, as_csv, as_markdown
+from xdeepint_ext.experiments.rendering import as_csv, as_markdown, as_more_markdown, name_of
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.run_directory import write_atomically
+from xdeepint_ext.experiments.searches import VARIANTS
 from xdeepint_ext.experiments.settings import settings_of_table
 from xdeepint_ext.experiments.summary import Line, summarize
 from xdeepint_ext.experiments.sweep import Sweep, at_seed, run_sweep
@@ -57,7 +59,7 @@ class Comparison:
       sweep: the runs.
       output_dir: gets NAME.md, NAME.csv and NAME.png.
       name: of these files.
-      metric: of the valid split, whose best mean over the seeds makes a row the reference.
+      metric: criterion of the valid split, whose best mean over the seeds makes a row the reference.
       reference: a row's name in place of that choice; "" = none.
       differences: make the ensembles and paired bootstraps that are not in the files yet. They need the runs'
         predictions: runs whose predictions are gone are repeated.
@@ -124,31 +126,39 @@ def _reference(sweep: Sweep, metric: str) -> str:
 
 def _write(comparison: Comparison, lines: Sequence[Line], reference: str) -> str:
     trials = {name: choice.trials for name, choice in comparison.choices.items()}
-    parts = (lines, reference, comparison.metrics, trials)
-    text = f"{as_markdown(*parts)}\n\n{_legend(comparison, reference)}\n"
+    kind = kind_of_sweep(comparison.sweep)
+    parts = (lines, reference, comparison.metrics, trials, kind)
+    text = "\n\n".join(
+        filter(None, (as_markdown(*parts), _legend(comparison, reference), as_more_markdown(lines, kind)))
+    )
+    text += "\n"
     os.makedirs(comparison.output_dir, exist_ok=True)
     path = os.path.join(comparison.output_dir, comparison.name)
     write_atomically(f"{path}.md", text)
     write_atomically(f"{path}.csv", as_csv(*parts))
     if comparison.plot:
-        values = {line.name: (line.mean("auc"), line.deviation("auc")) for line in lines if not line.ensemble}
+        first = kind.columns[0]
+        values = {line.name: (line.mean(first), line.deviation(first)) for line in lines if not line.ensemble}
         title = f"{_dataset(comparison.sweep)}, {comparison.sweep.split} part: mean ± standard deviation, "
         count = len(comparison.sweep.seeds)
         title += f"{count} seeds" if count > 1 else "one seed"
-        picture = plots.error_bars(values, reference, title, f"{comparison.sweep.split} AUC")
+        picture = plots.error_bars(values, reference, title, f"{comparison.sweep.split} {name_of(first)}")
         with open(f"{path}.png", "wb") as stream:
             stream.write(picture)
     return text
 
 
 def _legend(comparison: Comparison, reference: str) -> str:
-    sweep = comparison.sweep
-    chosen = "named by --reference" if comparison.reference else f"the best mean valid {NAMES[comparison.metric]}"
+    sweep, kind = comparison.sweep, kind_of_sweep(comparison.sweep)
+    best_of = CRITERIA[comparison.metric].name
+    chosen = "named by --reference" if comparison.reference else f"the best mean valid {best_of}"
+    ensembles = ", ensembles with the reference's ensemble" if kind.ensembles else ""
     lines = [
         f"{_dataset(sweep)}, {sweep.split} part; mean ± standard deviation over the seeds. Reference: {reference}, "
-        f"{chosen}. Differences: paired bootstrap over records (GAUC: over groups), each seed with the reference's, "
-        "averaged, ensembles with the reference's ensemble; \\* = the interval excludes 0. Multiply-adds: of an "
-        "example's forward pass without look-ups. Examples/s: of training, as measured in these runs."
+        f"{chosen}. Differences: paired bootstrap over {kind.drawn_whole}, each seed with the reference's, "
+        f"averaged{ensembles}; \\* = the interval excludes 0. Multiply-adds: of an "
+        "example's forward pass without look-ups. "
+        f"{kind.records.capitalize()}/s: of training, as measured in these runs."
     ]
     if comparison.choices:
         where = os.path.basename(search_file(sweep.results))
@@ -159,7 +169,7 @@ def _legend(comparison: Comparison, reference: str) -> str:
 
 def _dataset(sweep: Sweep) -> str:
     first = next(iter(sweep.settings.values()))
-    return Manifest.load(at_seed(first, sweep.seeds[0]).data_dir).dataset
+    return dataset_of(Manifest.load(at_seed(first, sweep.seeds[0]).data_dir))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +180,7 @@ class Options:
       ValueError: a value is missing, or none of its choices.
     """
 
-    models: tuple[str, ...] = option((), f"models to compare, of {','.join(sorted(MODELS))}")
+    models: tuple[str, ...] = option((), f"models to compare, of {','.join(sorted((*MODELS, *VARIANTS)))}")
     table: str = option("", "rows to compare in place of models, stated in experiments/tables.py")
     results: str = option("", "CSV file of finished runs; made where it is absent")
     output_dir: str = option("", "gets the table, the plot, predictions and chosen settings")
@@ -178,7 +188,11 @@ class Options:
     only: tuple[str, ...] = option(
         (), "train these rows only (names, patterns), no table: another process does the rest"
     )
-    choose_by: str = option("auc", "metric of the valid split that chooses settings and reference", METRICS)
+    choose_by: str = option(
+        "",
+        "metric of the valid split that chooses settings and reference; default: auc, of lists ndcg",
+        ("", *CRITERIA),
+    )
     searches: str = option("", "data set whose trials are run; default: that of the data; none: no search")
     search: bool = option(False, "search models that have a flagfile MODEL_DATASET, too")
     reference: str = option("", "row to compare with; default: the best on the valid split")
@@ -193,7 +207,8 @@ class Options:
                 raise ValueError(f"--{name} must be given")
         if bool(self.models) == bool(self.table):
             raise ValueError(f"give either --models or --table, got {self.models} and {self.table!r}")
-        for flag, names, known in (("models", self.models, MODELS), ("table", (self.table,), ("", *TABLES))):
+        known_models = (*MODELS, *VARIANTS)
+        for flag, names, known in (("models", self.models, known_models), ("table", (self.table,), ("", *TABLES))):
             unknown = [name for name in names if name not in known]
             if unknown:
                 raise ValueError(f"--{flag}: {unknown[0]!r} is none of {sorted(known)}")
@@ -223,9 +238,9 @@ def run(options: Options, given: Mapping[str, Any]) -> str:
         settings = settings_of_table(TABLES[options.table], given)
         settings = {name: settings[name] for name in _chosen(settings, options.only)}
     else:
-        files = (options.results, options.output_dir)
-        search = Search(given, *files, options.choose_by, name=options.searches, anew=options.search)
-        choices = {model: choose(model, search) for model in _chosen(options.models, options.only)}
+        models, files = _chosen(options.models, options.only), (options.results, options.output_dir)
+        search = Search(given, *files, _criterion(options, given), name=options.searches, anew=options.search)
+        choices = {model: choose(model, search) for model in models}
         settings = {name: choice.config for name, choice in choices.items()}
         check_alike(settings)
     predictions = os.path.join(options.output_dir, "predictions")
@@ -237,7 +252,7 @@ def run(options: Options, given: Mapping[str, Any]) -> str:
         sweep,
         options.output_dir,
         options.table or "models",
-        options.choose_by,
+        _criterion(options, given),
         options.reference,
         options.differences,
         TABLES[options.table].metrics if options.table else (),
@@ -245,6 +260,12 @@ def run(options: Options, given: Mapping[str, Any]) -> str:
         options.plot,
     )
     return compare(comparison)
+
+
+def _criterion(options: Options, given: Mapping[str, Any]) -> str:
+    """Name of what chooses."""
+    first = str(given["data_dir"]).replace("{seed}", "0")
+    return options.choose_by or kind_of(Manifest.load(first)).usual
 
 
 def _chosen(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

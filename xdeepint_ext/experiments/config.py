@@ -7,14 +7,16 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from xdeepint_ext.data.lists.read import STAGES
 from xdeepint_ext.experiments.model_options import make_options
+from xdeepint_ext.experiments.named_losses import DEFAULT, LOSSES
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 
 __all__ = ["Config", "canonical"]
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
-STOPPING_METRICS = ("auc", "logloss", "gauc", "none")
+STOPPING_METRICS = ("auc", "logloss", "gauc", "ndcg", "recall", "none")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -34,7 +36,9 @@ class Config:
     data_dir: str = option("", "directory that data.prepare wrote", changes="nothing")
     model_dir: str = option("", "directory for the run's results and checkpoints", changes="nothing")
     features: tuple[str, ...] = option((), "model inputs: names or patterns (age*); default: all of schema.pbtxt")
-    batch_size: int = option(4096, "examples of a step over all replicas; paper: 4096")
+    loss: str = option(DEFAULT, "of lists, as in experiments/named_losses.py; default: hybrid", (DEFAULT, *LOSSES))
+    stages: tuple[str, ...] = option(STAGES, "stages of the items of training lists; others are left out")
+    batch_size: int = option(4096, "examples, or lists, of a step over all replicas; paper: 4096")
     epochs: int = option(10, "passes over the training records at most")
     max_steps: int | None = option(None, "training steps at most")
     optimizer: str = option("paper", "paper = G-FTRL for embeddings and FTRL for interactions; others", OPTIMIZERS)
@@ -48,7 +52,9 @@ class Config:
     l1: float = option(0.1, "FTRL's L1 penalty for the summed loss; authors: 0.1")
     l2: float = option(0.1, "FTRL's L2 penalty for the summed loss; authors: 0.1")
     seed: int = option(0, "of initial weights, record order and dropout")
-    early_stopping: str = option("auc", "metric of the valid split whose best weights are kept", STOPPING_METRICS)
+    early_stopping: str = option(
+        "auc", "metric of the valid split whose best weights are kept; of lists: ndcg, recall", STOPPING_METRICS
+    )
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
@@ -68,7 +74,7 @@ class Config:
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("features", "evaluate", "slices"):
+        for name in ("features", "stages", "evaluate", "slices"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_choices(self)
         for name in ("batch_size", "epochs", "max_steps", "patience", "eval_every", "checkpoint_every"):

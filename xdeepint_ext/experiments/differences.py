@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments import comparing
-from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.kinds import Kind, kind_of
 from xdeepint_ext.experiments.results import Results
-from xdeepint_ext.experiments.sweep import Sweep
+from xdeepint_ext.experiments.sweep import Sweep, at_seed
 
-__all__ = ["comparison_key", "make_differences", "rows_without"]
+__all__ = ["comparison_key", "kind_of_sweep", "make_differences", "rows_without"]
+
+
+def kind_of_sweep(sweep: Sweep) -> Kind:
+    """The kind of its data."""
+    first = next(iter(sweep.settings.values()))
+    return kind_of(Manifest.load(at_seed(first, sweep.seeds[0]).data_dir))
 
 
 def comparison_key(sweep: Sweep, name: str, reference: str) -> dict[str, str]:
@@ -27,12 +34,13 @@ def rows_without(sweep: Sweep, reference: str) -> list[str]:
     """The rows whose ensemble, or whose comparison with the reference, is not in the files yet."""
     results = Results(sweep.results)
     comparisons = Results(comparing.comparisons_file(sweep.results))
-    several = len(sweep.seeds) > 1
+    kind = kind_of_sweep(sweep)
+    several = len(sweep.seeds) > 1 and kind.ensembles
     found = []
     for name in sweep.settings:
         key = comparison_key(sweep, name, reference)
         kinds = [] if name == reference else ["seeds", "ensemble"] if several else ["seeds"]
-        wanted = [comparisons.find({**key, "kind": kind, "metric": "auc"}) for kind in kinds]
+        wanted = [comparisons.find({**key, "kind": which, "metric": kind.columns[0]}) for which in kinds]
         if several:
             ensemble = {"settings": key["settings"], "seed": key["seeds"]}
             wanted.append(results.find(ensemble, f"{sweep.split}.rows"))
@@ -52,21 +60,22 @@ def make_differences(sweep: Sweep, names: Sequence[str], reference: str) -> None
     Raises:
       FileNotFoundError: a run is not finished, or its predictions were not kept.
     """
-    results = Results(sweep.results)
+    results, kind = Results(sweep.results), kind_of_sweep(sweep)
     path = comparing.comparisons_file(sweep.results)
-    other = [Predictions.load(sweep.prediction_path(row)) for row in _finished(sweep, results, reference)]
+    load = kind.predictions.load
+    other = [load(sweep.prediction_path(row)) for row in _finished(sweep, results, reference)]
     for name in names:
         key = comparison_key(sweep, name, reference)
         rows = _finished(sweep, results, name)
-        members = [Predictions.load(sweep.prediction_path(row)) for row in rows]
-        if len(members) > 1:
+        members = [load(sweep.prediction_path(row)) for row in rows]
+        if len(members) > 1 and kind.ensembles:
             together = comparing.ensemble(members)
             comparing.add_ensemble(results, rows[0], key["seeds"], together, sweep.split)
             if name != reference:
                 difference = comparing.compare(together, comparing.ensemble(other))
                 comparing.add_comparison(path, name, {**key, "kind": "ensemble"}, [difference])
         if name != reference:
-            found = [comparing.compare(a, b) for a, b in zip(members, other, strict=True)]
+            found = [kind.compare(a, b) for a, b in zip(members, other, strict=True)]
             comparing.add_comparison(path, name, {**key, "kind": "seeds"}, found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from xdeepint_ext import data
 from xdeepint_ext.data import memory
 from xdeepint_ext.data.manifest import FILE_NAME, VOCABULARY, DataError, Manifest
 from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.named_losses import DEFAULT
+from xdeepint_ext.experiments.predictions import Predictions, make_predict
+from xdeepint_ext.models import RankingModel
 from xdeepint_ext.schema import Schema
 
 __all__ = ["Inputs", "select_features"]
@@ -54,6 +57,40 @@ class Inputs:
             self.records = self._whole_train.records
         self.steps_per_epoch = data.steps_per_epoch(self.records, config.batch_size)
 
+    def loss(self) -> Any:
+        """What the model is trained with; None = the log loss.
+
+        Raises:
+          ValueError: the config names a loss of lists.
+        """
+        if self._config.loss != DEFAULT:
+            raise ValueError(
+                f"loss={self._config.loss} is for lists, but {self._config.data_dir} holds single examples"
+            )
+        return None
+
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """What training keeps an eye on."""
+        return [tf.keras.metrics.AUC(from_logits=True, name="auc")]
+
+    def predictor(self, model: RankingModel, strategy: tf.distribute.Strategy) -> Callable[..., Any]:
+        """A function from a split to its predictions.
+
+        Args:
+          model: a built model.
+          strategy: where its variables live.
+
+        Returns:
+          (split, final=False) -> predictions; `final` says that training has ended.
+        """
+        predict = make_predict(model, strategy, self._config.slices)
+
+        def of_split(split: str, final: bool = False) -> Predictions:
+            found: Predictions = predict(self.batches(split))
+            return found
+
+        return of_split
+
     @property
     def vocabulary_dir(self) -> str:
         """Directory of the vocabularies."""
@@ -86,7 +123,8 @@ class Inputs:
             self._kept[split] = _cut(self._arrays(split), self._config.batch_size)
         elif split not in self._kept:
             dataset = self._read(split)
-            values = sum(spec.shape[-1] or 1 for spec in tf.nest.flatten(dataset.element_spec) if spec.shape.rank)
+            specs = tf.nest.flatten(dataset.element_spec)
+            values = sum(spec.shape[1:].num_elements() or 1 for spec in specs if spec.shape.rank)
             if 8 * values * dataset.records > KEPT_BYTES:
                 return dataset
             self._kept[split] = list(dataset)

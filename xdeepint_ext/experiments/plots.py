@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,10 +13,12 @@ import numpy as np
 from xdeepint_ext.metrics import CalibrationTable
 
 __all__ = [
+    "at_k",
     "calibration",
     "depth_histogram",
     "error_bars",
     "heat_map",
+    "histogram",
     "learning_curves",
     "require_matplotlib",
     "roc",
@@ -74,17 +77,24 @@ def _styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
 
 
 @_styled
-def learning_curves(history: Sequence[Mapping[str, float]], best_step: int | None) -> str:
-    """Loss and AUC of train and valid against steps.
+def learning_curves(
+    history: Sequence[Mapping[str, float]],
+    best_step: int | None,
+    metric: str = "auc",
+    titles: tuple[str, str] = ("log loss", "AUC"),
+) -> str:
+    """Loss and a metric of train and valid against steps.
 
     Args:
       history: entries with `step`, `train_*`, `valid_*`.
       best_step: is marked; None = none.
+      metric: its name behind `train_`, `valid_` and a task.
+      titles: of the two pictures.
     """
     names = list(dict.fromkeys(name for entry in history for name in entry))
     panels = (
-        ("log loss", [n for n in names if n.endswith("loss")]),
-        ("AUC", [n for n in names if n.rpartition(".")[2].rpartition("_")[2] == "auc"]),
+        (titles[0], [n for n in names if n.endswith("loss")]),
+        (titles[1], [n for n in names if re.fullmatch(rf"(train|valid)_(.*[._])?{re.escape(metric)}", n)]),
     )
     figure, axes = _figure(2, width=10)
     for ax, (title, curves) in zip(axes, panels, strict=True):
@@ -220,6 +230,42 @@ def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     return stream.getvalue()
+
+
+@_styled
+def at_k(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str) -> str:
+    """Metrics against K.
+
+    Args:
+      curves: name -> (values of K, metric).
+      title: of the picture.
+    """
+    figure, (ax,) = _figure(1, width=5)
+    for (name, (ks, values)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+        ax.plot(ks, values, "o-", ms=4, color=colour, label=name)
+    ks = sorted({k for found, _ in curves.values() for k in found})
+    ax.set_xscale("log")
+    ax.set_xticks(ks, [str(k) for k in ks])
+    ax.minorticks_off()
+    ax.set(title=title, xlabel="K", ylim=(0, None))
+    ax.legend(fontsize=9)
+    return _svg(figure)
+
+
+@_styled
+def histogram(counts: Mapping[int, int], title: str, label: str) -> str:
+    """How often there are so many of something.
+
+    Args:
+      counts: number -> how often.
+      title: of the picture.
+      label: of the axis.
+    """
+    figure, (ax,) = _figure(1, width=5)
+    ax.bar(list(counts), list(counts.values()), color=VALID, width=0.8)
+    ax.set(title=title, xlabel=label, ylabel="lists")
+    ax.grid(axis="x", visible=False)
+    return _svg(figure)
 
 
 @_styled

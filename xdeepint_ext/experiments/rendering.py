@@ -7,9 +7,10 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from xdeepint_ext.experiments.summary import COSTS, METRICS, Line
+from xdeepint_ext.experiments.kinds import ROWS, Kind
+from xdeepint_ext.experiments.summary import COSTS, Line
 
-__all__ = ["NAMES", "as_csv", "as_markdown"]
+__all__ = ["NAMES", "as_csv", "as_markdown", "as_more_markdown", "name_of"]
 
 NAMES = {
     "auc": "AUC",
@@ -17,15 +18,27 @@ NAMES = {
     "logloss": "log loss",
     "parameters": "parameters",
     "multiply_adds": "multiply-adds",
+    "multiply_adds_online": "online",
     "examples_per_second": "examples/s",
     "zero_embedding_rows": "zero embedding rows",
     "zero_interaction_weights": "zero interaction weights",
 }
 NONE = "–"
-COMPARED = ("auc", "gauc")  # the differences that Markdown shows; the CSV has all
 
 
-def as_markdown(lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int]) -> str:
+def name_of(metric: str) -> str:
+    """A metric's name in a table: `candidates.ndcg_at_10` -> `candidates NDCG@10`."""
+    if metric in NAMES:
+        return NAMES[metric]
+    test_set, _, name = metric.rpartition(".")
+    measure, at, k = name.partition("_at_")
+    names = {"ndcg": "NDCG", "recall": "Recall"}
+    return f"{test_set} {names.get(measure, measure)}{'@' if at else ''}{k}".strip()
+
+
+def as_markdown(
+    lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int], kind: Kind = ROWS
+) -> str:
     """The Markdown table: mean ± standard deviation over seeds; `*` = the interval of the difference excludes 0.
 
     Args:
@@ -33,9 +46,10 @@ def as_markdown(lines: Sequence[Line], reference: str, metrics: Sequence[str], t
       reference: name of the row that the others were compared with.
       metrics: columns besides the usual ones.
       trials: row -> settings tried; none = no such column.
+      kind: of the data.
     """
-    shown = [metric for metric in METRICS if any(line.values[metric] for line in lines)]
-    compared = [metric for metric in COMPARED if any(metric in line.differences for line in lines)]
+    shown = [metric for metric in kind.columns if any(line.values[metric] for line in lines)]
+    compared = [metric for metric in kind.compared if any(metric in line.differences for line in lines)]
     columns: dict[str, Callable[[Line], str]] = {
         "": lambda line: f"{line.name}, ensemble" if line.ensemble else line.name,
         "seeds": lambda line: str(line.seeds),
@@ -43,19 +57,39 @@ def as_markdown(lines: Sequence[Line], reference: str, metrics: Sequence[str], t
     if trials:
         columns["trials"] = lambda line: NONE if line.ensemble else str(trials[line.name])
     for metric in (*shown, *metrics, *COSTS):
-        columns[NAMES.get(metric, metric)] = lambda line, metric=metric: _value(line, metric)  # type: ignore[misc]
+        head = f"{kind.records}/s" if metric == "examples_per_second" else name_of(metric)
+        columns[head] = lambda line, metric=metric: _value(line, metric)  # type: ignore[misc]
     for metric in compared:
-        head = f"{NAMES[metric]} − {reference}'s (95 %)"
+        head = f"{name_of(metric)} − {reference}'s (95 %)"
         columns[head] = lambda line, metric=metric: _difference(line, metric)  # type: ignore[misc]
-    table = [list(columns), ["---", *["---:"] * (len(columns) - 1)]]
-    table += [[column(line) for column in columns.values()] for line in lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return _table(columns, lines)
 
 
-def as_csv(lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int]) -> str:
+def as_more_markdown(lines: Sequence[Line], kind: Kind) -> str:
+    """The further tables of a kind, each under its heading; "" where it has none."""
+    parts = []
+    for heading, metrics in kind.more.items():
+        columns: dict[str, Callable[[Line], str]] = {"": lambda line: line.name}
+        for metric in metrics:
+            if any(line.values[metric] for line in lines):
+                columns[name_of(metric.rpartition(".")[2])] = lambda line, m=metric: _value(line, m)  # type: ignore[misc]
+        if len(columns) > 1:
+            parts.append(f"{heading}\n\n{_table(columns, lines)}")
+    return "\n\n".join(parts)
+
+
+def _table(columns: Mapping[str, Callable[[Line], str]], lines: Sequence[Line]) -> str:
+    cells = [list(columns), ["---", *["---:"] * (len(columns) - 1)]]
+    cells += [[column(line) for column in columns.values()] for line in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def as_csv(
+    lines: Sequence[Line], reference: str, metrics: Sequence[str], trials: Mapping[str, int], kind: Kind = ROWS
+) -> str:
     """The same numbers in full, one line of the table a row; arguments as of `as_markdown`."""
     stream = io.StringIO(newline="")
-    rows = [_row(line, reference, metrics, trials) for line in lines]
+    rows = [_row(line, reference, (*kind.metrics, *metrics), trials) for line in lines]
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -67,7 +101,7 @@ def _row(line: Line, reference: str, metrics: Sequence[str], trials: Mapping[str
     row: dict[str, object] = {"row": line.name, "ensemble": line.ensemble, "seeds": line.seeds}
     if trials:
         row["trials"] = trials[line.name]
-    for metric in (*METRICS, *metrics, *COSTS):
+    for metric in (*metrics, *COSTS):
         row |= {metric: _number(line.mean(metric)), f"{metric}_deviation": _number(line.deviation(metric))}
     row["reference"] = reference
     for metric, found in line.differences.items():
@@ -85,7 +119,7 @@ def _value(line: Line, metric: str) -> str:
     mean, deviation = line.mean(metric), line.deviation(metric)
     if math.isnan(mean):
         return NONE
-    if metric in COSTS:
+    if metric in COSTS or metric.startswith("multiply_adds"):
         return f"{mean:,.0f}"
     if metric.startswith("zero_"):
         return f"{mean:.1%}"

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xdeepint_ext import metrics
-from xdeepint_ext.experiments import plots, routing_report
+from xdeepint_ext.experiments import list_report, plots, routing_report
+from xdeepint_ext.experiments.kinds import kind_of
+from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.page import document, image, section, table
+from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.run_directory import flag_lines, write_atomically
 from xdeepint_ext.experiments.scores import sigmoid
 from xdeepint_ext.experiments.weights import pin_kernels, zero_rows_by_table
 
 if TYPE_CHECKING:
-    from xdeepint_ext.experiments.predictions import Predictions
     from xdeepint_ext.experiments.running import Run
 
 __all__ = ["write"]
@@ -62,11 +64,11 @@ def write(run: Run, path: str) -> None:
 
 
 def _summary(run: Run) -> str:
-    found = run.metrics
+    found, records = run.metrics, kind_of(run.inputs.manifest).records
     lines = [
-        f"{found['steps']:,} training steps of {run.config.batch_size:,} examples ({found['finished']}); "
+        f"{found['steps']:,} training steps of {run.config.batch_size:,} {records} ({found['finished']}); "
         f"the weights are those of step {found['best_step']:,}.",
-        f"{found['parameters']:,} parameters; {found['examples_per_second']:,.0f} training examples a second; "
+        f"{found['parameters']:,} parameters; {found['examples_per_second']:,.0f} training {records} a second; "
         f"seed {run.config.seed}.",
     ]
     if "best_auc" in run.inputs.manifest.notes:
@@ -76,24 +78,33 @@ def _summary(run: Run) -> str:
 
 def _metrics_table(run: Run) -> str:
     splits = list(run.predictions)
+    if any(isinstance(found, ListPredictions) for found in run.predictions.values()):
+        return list_report.metrics_table(run) + _shares(run)
     names = list(
         dict.fromkeys(
             name.partition(".")[2] for name in run.metrics if name.partition(".")[0] in splits and ".slice." not in name
         )
     )
     rows = [[_named(name), *(_number(name, run.metrics.get(f"{split}.{name}")) for split in splits)] for name in names]
+    return table(["", *splits], rows, text=1) + _shares(run)
+
+
+def _shares(run: Run) -> str:
     shares = [name for name in ("zero_embedding_rows", "zero_interaction_weights") if name in run.metrics]
     weights = "; ".join(f"{name.replace('_', ' ')} {run.metrics[name]:.1%}" for name in shares)
-    return table(["", *splits], rows, text=1) + (f"<p>Of the weights: {weights}.</p>" if shares else "")
+    return f"<p>Of the weights: {weights}.</p>" if shares else ""
 
 
 def _learning_curves(run: Run) -> str:
+    criterion = next(iter(kind_of(run.inputs.manifest).criteria.values()))
     hint = (
         "Train values are means over the steps since the evaluation before, taken while the weights changed; valid "
         "values are of the whole split."
     )
-    picture = plots.learning_curves(run.state.now.history, run.state.now.best_step)
-    return image(picture, "Log loss and AUC against steps") + f'<p class="hint">{hint}</p>'
+    metric = criterion.metric
+    loss = "log loss" if metric == "auc" else "loss"
+    picture = plots.learning_curves(run.state.now.history, run.state.now.best_step, metric, (loss, criterion.name))
+    return image(picture, f"{loss.capitalize()} and {criterion.name} against steps") + f'<p class="hint">{hint}</p>'
 
 
 def _predictions(run: Run) -> Iterable[str]:
@@ -101,6 +112,9 @@ def _predictions(run: Run) -> Iterable[str]:
         return
     split = run.shown_split
     predictions = run.predictions[split]
+    if not isinstance(predictions, Predictions):
+        yield from list_report.sections(split, predictions)
+        return
     curves, tables = {}, {}
     for task in predictions.labels:
         labels, logits, weights = _of_task(predictions, task)

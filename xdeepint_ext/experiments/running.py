@@ -16,12 +16,13 @@ from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.costs import costs
 from xdeepint_ext.experiments.inputs import Inputs
+from xdeepint_ext.experiments.kinds import dataset_of, kind_of
+from xdeepint_ext.experiments.list_inputs import open_inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
-from xdeepint_ext.experiments.predictions import Predictions, make_predict
+from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
-from xdeepint_ext.experiments.scores import score
 from xdeepint_ext.experiments.slices import check_slices, score_slices
 from xdeepint_ext.experiments.strategies import make_strategy
 from xdeepint_ext.experiments.training import Schedule, train
@@ -39,7 +40,7 @@ class Run:
     Args:
       config: what was run.
       metrics: flat, as in metrics.json.
-      predictions: split -> predictions, of the splits that were evaluated.
+      predictions: split -> `Predictions`, of lists `ListPredictions`, of the splits that were evaluated.
       state: position and history.
       model: with its best weights.
       inputs: its records.
@@ -48,7 +49,7 @@ class Run:
 
     config: Config
     metrics: dict[str, Any]
-    predictions: dict[str, Predictions]
+    predictions: dict[str, Any]
     state: RunState
     model: RankingModel
     inputs: Inputs
@@ -79,7 +80,7 @@ def run(config: Config) -> dict[str, Any]:
       NotImplementedError: a strategy that a later version brings.
     """
     if config.model_dir:
-        inputs = Inputs(config)
+        inputs = open_inputs(config)
         directory = RunDirectory(config, inputs.manifest)
         with directory.claimed() as metrics:
             if metrics is not None:
@@ -91,7 +92,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def execute(config: Config) -> Run:
     """As `run` in memory: `model_dir` is left alone, and the model and predictions are returned, too."""
-    return _execute(config, Inputs(config), None)
+    return _execute(config, open_inputs(config), None)
 
 
 def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> Run:
@@ -108,14 +109,14 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         if store.restore():
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
-        predict = make_predict(model, strategy, config.slices)
+        predict, score = inputs.predictor(model, strategy), kind_of(inputs.manifest).score
 
         def validate() -> Mapping[str, float]:
-            return score(predict(inputs.batches("valid")))
+            return score(predict("valid"))
 
         with artifacts.event_writer(directory) as write_event:
             train(config, inputs, model, strategy, state, store, validate, write_event)
-        predictions = {split: predict(inputs.batches(split)) for split in config.evaluate}
+        predictions = {split: predict(split, final=True) for split in config.evaluate}
         routings = _routings(config, inputs, model)
     notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
     notes += unfinished(model) if isinstance(model, Routed) else []
@@ -123,7 +124,8 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
     metrics = {**_describe(config, inputs, model, state), **cost, **sparsity(model)}
     for split, values in predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
-        metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
+        if isinstance(values, Predictions):
+            metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
     metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in routings.items()}
     metrics["notes"] = notes
     finished = Run(config, metrics, predictions, state, model, inputs, routings)
@@ -139,7 +141,8 @@ def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel
     used = {optimizer_group(variable) for variable in model.trainable_variables}
     model.compile(
         {group: optimizer for group, optimizer in make_optimizers(config, total_steps).items() if group in used},
-        metrics=[tf.keras.metrics.AUC(from_logits=True, name="auc")],
+        loss=inputs.loss(),
+        metrics=inputs.metrics(),
         jit_compile=config.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
@@ -147,7 +150,7 @@ def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel
 
 
 def _routings(config: Config, inputs: Inputs, model: RankingModel) -> dict[str, Routing]:
-    if not isinstance(model, Routed):
+    if not isinstance(model, Routed) or inputs.manifest.lists is not None:
         return {}
     return {split: measure(model, inputs.batches(split), inputs.schema) for split in config.evaluate}
 
@@ -161,6 +164,12 @@ def _check_splits(config: Config, inputs: Inputs) -> None:
         raise DataError(
             f"early_stopping={config.early_stopping} needs a valid split, and {config.data_dir} has none; prepare the "
             "data with one, or say --early_stopping=none"
+        )
+    known = (*kind_of(inputs.manifest).criteria, "none")
+    if config.early_stopping not in known:
+        raise ValueError(
+            f"early_stopping must be one of {known} where the data are {kind_of(inputs.manifest).records}, as in "
+            f"{config.data_dir}; got {config.early_stopping!r}"
         )
     if config.early_stopping == "gauc" and "group_ids" not in inputs.schema.side_inputs:
         raise ValueError("early_stopping=gauc needs a feature with the role group in the schema")
@@ -191,7 +200,7 @@ def _describe(config: Config, inputs: Inputs, model: RankingModel, state: RunSta
     now = state.now
     rate = now.timed_steps * config.batch_size / now.seconds if now.seconds else float("nan")
     return {
-        "dataset": inputs.manifest.dataset,
+        "dataset": dataset_of(inputs.manifest),
         "model": config.model,
         "seed": config.seed,
         "steps": now.step,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,12 +76,6 @@ def _group_scores(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray, we
         found["gauc" if weight == "rows" else f"gauc_{weight}"] = result.value
     counts = {"groups": result.groups, "groups_left_out": result.groups_left_out}
     return found | {name: float(count) for name, count in counts.items()}
-
-
-def stopping_value(values: Mapping[str, float], metric: str) -> float:
-    """The value that decides when training stops, larger is better: of several tasks their mean."""
-    value = values[f"mean.{metric}" if f"mean.{metric}" in values else metric]
-    return -value if metric == "logloss" else value
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,12 @@ G-FTRL.
 
 from __future__ import annotations
 
-__all__ = ["SEARCHES"]
+from typing import Any
+
+__all__ = ["SEARCHES", "VARIANTS"]
+
+VARIANTS: dict[str, dict[str, Any]] = {"arf": {"model": "twotower", "loss": "arf_50"}}
+"""Rows of comparisons that are a model under another name -> flags that make it so."""
 
 # An FM's pairs are F^2 / 2 products: from embeddings of the usual deviation it starts as noise.
 # Small data overfit: the sizes are small, and G-FTRL on the tables (Adam on the rest) drops what does not help.
@@ -60,6 +65,15 @@ _BASELINES = {
 _DYNINT = "optimizer=paper embedding_learning_rate=0.05 interaction_learning_rate=0.05 learning_rate=0.001 width=8"
 
 _ADAENSEMBLE = f"{_GROUP_FTRL} width=8 exit_steps=60"
+
+# On lists each model may choose its loss: clicks, as its own paper has it, or RankTower's hybrid. RankTower has the
+# latter, and ARF is a loss.
+_ON_LISTS = [
+    "loss=logloss learning_rate=0.001 units=128,64",
+    "loss=logloss learning_rate=0.003 units=128,64",
+    "loss=hybrid learning_rate=0.001 units=128,64",
+    "loss=hybrid learning_rate=0.003 units=128,64",
+]
 
 SEARCHES: dict[str, dict[str, list[str]]] = {
     "adult": {
@@ -148,5 +162,26 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
         ],
         **{model: settings["kuairand"] for model, settings in _BASELINES.items()},
     },
+    "kuairand_lists": {
+        "lr": [
+            "loss=logloss learning_rate=0.003",
+            "loss=logloss learning_rate=0.01",
+            "loss=hybrid learning_rate=0.003",
+            "loss=hybrid learning_rate=0.01",
+        ],
+        **dict.fromkeys(("twotower", "dat", "cold", "inttower"), _ON_LISTS),
+        "arf": [
+            "loss=arf_10 learning_rate=0.003 units=128,64",
+            "loss=arf_50 learning_rate=0.001 units=128,64",
+            "loss=arf_50 learning_rate=0.003 units=128,64",
+            "loss=arf_200 learning_rate=0.003 units=128,64",
+        ],
+        "ranktower": [
+            "learning_rate=0.001 units=128,64",
+            "learning_rate=0.003 units=128,64",
+            "learning_rate=0.001 units=128,64 temperature=0.5",
+            "learning_rate=0.003 units=128,64 temperature=0.5",
+        ],
+    },
 }
-"""Data set -> model -> settings, `flag=value ...`."""
+"""Data set -> model, or variant -> settings, `flag=value ...`."""

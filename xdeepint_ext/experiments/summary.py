@@ -9,13 +9,12 @@ import numpy as np
 
 from xdeepint_ext.experiments.comparing import comparisons_file
 from xdeepint_ext.experiments.costs import costs_of_config
-from xdeepint_ext.experiments.differences import comparison_key
+from xdeepint_ext.experiments.differences import comparison_key, kind_of_sweep
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.sweep import Sweep, at_seed
 
 __all__ = ["Difference", "Line", "summarize"]
 
-METRICS = ("auc", "gauc", "logloss")
 COSTS = ("parameters", "multiply_adds", "examples_per_second")
 
 
@@ -73,7 +72,7 @@ def summarize(sweep: Sweep, reference: str, metrics: Sequence[str] = ()) -> list
     """
     results = Results(sweep.results)
     comparisons = Results(comparisons_file(sweep.results))
-    seeds = "+".join(map(str, sweep.seeds))
+    seeds, kind = "+".join(map(str, sweep.seeds)), kind_of_sweep(sweep)
     lines = []
     for name, config in sweep.settings.items():
         found = [sweep.find(results, name, seed) for seed in sweep.seeds]
@@ -82,11 +81,11 @@ def summarize(sweep: Sweep, reference: str, metrics: Sequence[str] = ()) -> list
         for ensemble, of_line in ((False, rows), (True, [several] if several and len(sweep.seeds) > 1 else [])):
             if not of_line:
                 continue
-            values = {metric: _values(of_line, metric, sweep.split) for metric in (*METRICS, *COSTS, *metrics)}
+            values = {metric: _values(of_line, metric, sweep.split) for metric in (*kind.metrics, *COSTS, *metrics)}
             if not ensemble and not values["multiply_adds"]:  # of a run that did not count them
                 count = costs_of_config(at_seed(config, sweep.seeds[0]))["multiply_adds"]
                 values["multiply_adds"] = [] if np.isnan(count) else [count]
-            differences = _differences(comparisons, sweep, name, reference, ensemble)
+            differences = _differences(comparisons, sweep, name, reference, ensemble, kind.metrics)
             lines.append(Line(name, config.settings(), ensemble, len(sweep.seeds), values, differences))
     return lines
 
@@ -99,12 +98,12 @@ def _values(rows: Sequence[Mapping[str, str]], metric: str, split: str) -> list[
 
 
 def _differences(
-    comparisons: Results, sweep: Sweep, name: str, reference: str, ensemble: bool
+    comparisons: Results, sweep: Sweep, name: str, reference: str, ensemble: bool, metrics: Sequence[str]
 ) -> dict[str, Difference]:
     if name == reference:
         return {}
     key = {**comparison_key(sweep, name, reference), "kind": "ensemble" if ensemble else "seeds"}
-    found = {metric: comparisons.find({**key, "metric": metric}) for metric in METRICS}
+    found = {metric: comparisons.find({**key, "metric": metric}) for metric in metrics}
     return {
         metric: Difference(*(float(row[part]) for part in ("value", "low", "high")))
         for metric, row in found.items()

@@ -17,6 +17,7 @@ from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments import comparing
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import record_keys
+from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.running import Run, execute
 
@@ -102,7 +103,8 @@ def _run(sweep: Sweep, name: str, config: Config, results: Results, repeated: bo
     left_out = ("dataset", "seed", "notes")
     metrics = {metric: value for metric, value in run.metrics.items() if metric not in left_out}
     results.add(key, {**about, **metrics}, replace=repeated)
-    shown = [f"{metric} {metrics[f'{sweep.split}.{metric}']:.5f}" for metric in ("auc", "logloss")]
+    kind = kind_of(run.inputs.manifest)
+    shown = [f"{metric} {metrics[f'{sweep.split}.{metric}']:.5f}" for metric in kind.shown]
     again = ", repeated for its predictions" if repeated else ""
     return f"{', '.join(shown)} in {about['seconds']} s{again}"
 
@@ -116,8 +118,8 @@ def key_of(config: Config) -> dict[str, Any]:
     """What identifies a run in the results."""
     manifest = Manifest.load(config.data_dir)
     return {
-        "dataset": manifest.dataset,
-        "data": manifest.table_fingerprint(),
+        "dataset": dataset_of(manifest),
+        "data": manifest.fingerprint(),
         "settings": config.settings(),
         "seed": config.seed,
     }

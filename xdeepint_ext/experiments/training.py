@@ -15,8 +15,8 @@ from xdeepint_ext.data.damage import READING_ERRORS
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs
+from xdeepint_ext.experiments.kinds import stopping_value
 from xdeepint_ext.experiments.progress_state import RunState
-from xdeepint_ext.experiments.scores import stopping_value
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.progress import Progress
 
