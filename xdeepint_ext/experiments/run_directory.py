@@ -18,6 +18,8 @@ __all__ = ["RunDirectory", "flag_lines"]
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
 # TensorFlow's note of the latest checkpoint: from then on there is something to go on from.
 CHECKPOINT = os.path.join("checkpoints", "checkpoint")
+# The models that have a command of their own; that of RankTower trains the others.
+OWN_COMMAND = ("adaensemble", "dynint", "ranktower", "xdeepint")
 # What a process leaves that was killed before it wrote its flags.
 BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
 
@@ -68,7 +70,7 @@ class RunDirectory:
             if metrics is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(self.file(METRICS_FILE))
-                lines = [_title(self._config), *flag_lines(self._config), ""]
+                lines = [*_title(self._config), *flag_lines(self._config), ""]
                 write_atomically(self.file(FLAGS_FILE), "\n".join(lines))
             yield metrics
 
@@ -125,7 +127,7 @@ def flag_lines(config: Config) -> list[str]:
 
 
 def read_flags(path: str) -> dict[str, str]:
-    """Flag -> text of a flags.txt, and `model`."""
+    """Flag -> text of a flags.txt, and `model`, which a command of several models has as a flag."""
     with open(path, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     found = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
@@ -142,8 +144,11 @@ def write_atomically(path: str, text: str) -> None:
     os.replace(part, path)
 
 
-def _title(config: Config) -> str:
-    return f"# python -m xdeepint_ext.experiments.{config.model} --flagfile={FLAGS_FILE}"
+def _title(config: Config) -> list[str]:
+    own = config.model in OWN_COMMAND
+    command = config.model if own else "ranktower"
+    title = f"# python -m xdeepint_ext.experiments.{command} --flagfile={FLAGS_FILE}"
+    return [title] if own else [title, f"--model={config.model}"]
 
 
 def _texts(config: Config, changes: str | None = None) -> dict[str, str | None]:

@@ -131,4 +131,34 @@ TABLES |= {
 }
 """AdaEnsemble's sweeps over what routes; the paper's own were not to be had."""
 
+_RANKTOWER_ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "sampling": {
+        "full-stage": {},
+        "without random": {"stages": ("impression", "candidate")},
+        "without candidate": {"stages": ("impression", "random")},
+        "without both": {"stages": ("impression",)},
+    },
+    "losses": {
+        "hybrid": {},
+        "hybrid, literal": {"loss": "hybrid_literal"},
+        "sorting only": {"loss": "sorting"},
+        "AM-Rankmax": {"loss": "am_rankmax"},
+        "Rankmax": {"loss": "rankmax"},
+        "Softmax": {"loss": "softmax"},
+        "ApproxNDCG": {"loss": "approx_ndcg"},
+        "RankNet": {"loss": "ranknet"},
+    },
+    "distillation": {
+        "softmax": {},
+        "weighted log loss": {"loss": "weighted_logloss"},
+        "pairwise log loss": {"loss": "pairwise_logloss"},
+        "none": {"loss": "undistilled"},
+    },
+}
+TABLES |= {
+    f"ranktower_{name}": Table(rows, flagfile="kuairand_lists", base={"model": "ranktower", "units": (128, 64)})
+    for name, rows in _RANKTOWER_ROWS.items()
+}
+"""The three ablations of RankTower; the test lists are the same for all rows."""
+
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
