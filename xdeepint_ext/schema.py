@@ -26,6 +26,7 @@ INPUT_ROLES = ("user", "item", "context")
 # A column with one of these roles reaches the losses and metrics under the keyword that stands beside the role.
 SIDE_INPUTS = {
     "group": "group_ids",
+    "session": "session_ids",
     "item_id": "item_ids",
     "stage": "stages",
     "teacher": "teacher",
@@ -55,8 +56,8 @@ class Feature:
       name: the model input's name; also the raw column's, unless `source` names another.
       kind: `categorical` (one id), `multi` (several ids, optionally weighted), `sequence` (ordered ids, oldest first),
         `numeric` (one float, scaled; or an id, with `binning`), `vector` (`dimension` floats, projected).
-      role: one role or several, of `user`, `item`, `context` (model inputs) and `label`, `weight`, `group`, `item_id`,
-        `stage`, `teacher`, `soft_label` (for losses, metrics and lists). Without a role a feature is a model input. One
+      role: one role or several, of `user`, `item`, `context` (model inputs) and `label`, `weight`, `group`, `session`,
+        `item_id`, `stage`, `teacher`, `soft_label` (for losses, metrics and lists). Without a role a feature is a model input. One
         with only roles of the second kind is none.
       table: name of its embedding table; features that name the same table share it. Default: the feature's own name.
       width: embedding width; None = the model's. Another width is projected to the model's.

@@ -115,8 +115,17 @@ class Line:
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _model(name: str, cls: type, schema: Schema = SCHEMA, leads: bool = False, **options: Any) -> Line:
-    return Line(name, "model", lambda: cls(schema, **options), lambda batch: features(schema, batch), leads)
+def _model(
+    name: str,
+    cls: type,
+    schema: Schema = SCHEMA,
+    leads: bool = False,
+    exempt: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Line:
+    return Line(
+        name, "model", lambda: cls(schema, **options), lambda batch: features(schema, batch), leads, exempt=exempt or {}
+    )
 
 
 def _loss(name: str, make: Callable[[], Any], example: Callable[[int], Any] = graded_lists, **exempt: str) -> Line:
@@ -389,6 +398,12 @@ TABLE = [
         models.UserProjection,
         backbone=lambda schema: baselines.FM(schema, width=4),
         units=3,
+    ),
+    _model(
+        "TwoLogitRanker",
+        models.TwoLogitRanker,
+        backbone=lambda schema: baselines.DNN(schema, width=4, units=(5,)),
+        exempt={"mirrored": "the contexts of its usual loss, JRC, are a replica's"},
     ),
     _twin("log_loss", "LogLoss"),
     *(

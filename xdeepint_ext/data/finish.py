@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections import Counter
 from collections.abc import Container
 from typing import Any
@@ -70,6 +71,33 @@ class Statistics:
                 if selected is None or feature.name in selected:
                     raise
         return Schema(features)
+
+    def finish_as(self, known: Schema, vocabulary_dir: str, known_vocabulary_dir: str) -> Schema:
+        """Takes over the meaning that another directory's ids have, and returns its schema.
+
+        Args:
+          known: the other directory's schema, with all its features.
+          vocabulary_dir: an empty directory, which gets copies of the vocabularies.
+          known_vocabulary_dir: where these are.
+
+        Raises:
+          DataError: the features are others.
+        """
+        own = {feature.name: (feature.kind, feature.raw_name, feature.dtype, feature.roles) for feature in self._schema}
+        others = {feature.name: (feature.kind, feature.raw_name, feature.dtype, feature.roles) for feature in known}
+        wrong = sorted(name for name in {*own, *others} if own.get(name) != others.get(name))
+        if wrong:
+            raise DataError(
+                f"vocabulary_from: the features must be those of {known_vocabulary_dir}, but {wrong} differ; prepare "
+                "both with the same options"
+            )
+        shutil.copytree(known_vocabulary_dir, vocabulary_dir, dirs_exist_ok=True)
+        absent = {
+            f.name: {"required": False}
+            for f in known
+            if f.kind not in ("multi", "sequence") and self._missing[f.raw_name]
+        }
+        return known.replace(absent)
 
     def _finish_feature(self, feature: Feature, vocabulary_dir: str, sizes: dict[str, int]) -> Feature:
         changes: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from xdeepint_ext.data.epochs import permutation, plain_options, repeat_epochs, steps_per_epoch
@@ -19,6 +20,7 @@ def batches(
     seed: int = 0,
     start_step: int = 0,
     drop_remainder: bool = False,
+    groups: Any = None,
 ) -> tf.data.Dataset:
     """Cuts a nest of equally long tensors into batches; the whole set is shuffled anew for each epoch.
 
@@ -30,6 +32,8 @@ def batches(
       seed: of the order.
       start_step: batches to skip.
       drop_remainder: drop short batches.
+      groups: None, or the number of each record's group, 0 .. groups - 1: with `shuffle` the order of the groups is
+        drawn, and that inside each, and a group's records come one after another.
 
     Returns:
       A dataset of the same nest.
@@ -48,16 +52,27 @@ def batches(
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"arrays must be of one length > 0, got lengths {sorted(lengths)}")
     size = lengths.pop()
+    if groups is not None and np.shape(groups) != (size,):
+        raise ValueError(f"groups must be a number for each of {size} records, got shape {np.shape(groups)}")
     end = size // batch_size * batch_size if drop_remainder else size
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = permutation(size, seed, epoch) if shuffle else tf.range(size)
+        order = _order(size, groups, seed, epoch) if shuffle else tf.range(size)
         starts = tf.data.Dataset.range(0, end, batch_size)
         return starts.map(lambda start: order[start : tf.minimum(start + batch_size, size)])
 
     steps = steps_per_epoch(size, batch_size, drop_remainder)
     indices = repeat_epochs(one_epoch, steps, epochs, start_step)
     return plain_options(indices.map(_side_by_side(arrays, size)).prefetch(2))
+
+
+def _order(size: int, groups: Any, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """The records of an epoch."""
+    order = permutation(size, seed, epoch)
+    if groups is None:
+        return order
+    place_of_group = permutation(int(np.max(groups)) + 1, seed, epoch, 1)
+    return tf.gather(order, tf.argsort(tf.gather(place_of_group, tf.gather(groups, order)), stable=True))
 
 
 def _side_by_side(arrays: Any, size: int) -> Callable[[tf.Tensor], Any]:

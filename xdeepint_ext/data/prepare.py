@@ -30,6 +30,7 @@ from xdeepint_ext.data.materialize import materialize_into
 from xdeepint_ext.data.parallel import encode_in_processes
 from xdeepint_ext.data.source import Source
 from xdeepint_ext.data.writer import SHARD_BYTES, AtomicDirectory, ShardWriter
+from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.progress import Progress
 
 __all__ = ["describe", "prepare"]
@@ -52,6 +53,7 @@ def prepare(
     max_bad_rows: int = 0,
     overwrite: bool = False,
     materialize: bool = False,
+    vocabulary_from: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Manifest:
     """Makes a prepared directory.
@@ -70,6 +72,8 @@ def prepare(
       max_bad_rows: so many unreadable records are skipped, counted and noted in the manifest; one more is an error.
       overwrite: replace an output directory that is there already.
       materialize: write the Preprocessor's output instead of raw values; see `materialize.materialize`.
+      vocabulary_from: a directory that was prepared with the same options, days apart: ids, bins and scales mean what
+        they mean there, so that a model of that directory goes on with this one's records.
       **options: the loader's own arguments, such as `numeric="quantile"`.
 
     Returns:
@@ -91,6 +95,7 @@ def prepare(
     """
     counts = {"num_workers": num_workers, "num_shards": num_shards, "shard_bytes": shard_bytes, "min_count": min_count}
     _check(compression, counts, max_bad_rows)
+    known = None if vocabulary_from is None else os.fspath(vocabulary_from)
     source = make_loader(dataset, options).open(raw_dir if raw_dir is None else os.fspath(raw_dir), seed)
     if min_count is not None:
         source = dataclasses.replace(source, schema=with_min_count(source.schema, min_count))
@@ -111,7 +116,7 @@ def prepare(
         if empty:
             raise DataError(f"{dataset}: no record for split {empty[0]!r}; the others: {sorted(splits)}")
         raw = Manifest(dataset, splits, {}, "", compression, notes=notes)
-        raw = _write_meaning(raw_records, source, statistics, raw)
+        raw = _write_meaning(raw_records, source, statistics, raw, known)
         return materialize_into(raw_records, directory) if materialize else raw
 
 
@@ -158,11 +163,18 @@ def _stream(
     return notes
 
 
-def _write_meaning(directory: str, source: Source, statistics: Statistics, manifest: Manifest) -> Manifest:
+def _write_meaning(
+    directory: str, source: Source, statistics: Statistics, manifest: Manifest, known: str | None
+) -> Manifest:
     """Writes vocabularies, schema and manifest."""
     vocabulary_dir = os.path.join(directory, VOCABULARY)
     os.makedirs(vocabulary_dir)
-    schema = statistics.finish(vocabulary_dir, source.selected)
+    if known is None:
+        schema = statistics.finish(vocabulary_dir, source.selected)
+    else:
+        everything = Manifest.load(known).notes.get("all_features")
+        schema = Schema.from_json(everything) if everything else Schema.load(known)
+        schema = statistics.finish_as(schema, vocabulary_dir, os.path.join(known, VOCABULARY))
     if source.selected is not None:
         manifest.notes["all_features"] = schema.to_json()
         schema = schema.select(source.selected)
@@ -205,6 +217,7 @@ _FLAGS: tuple[tuple[str, type, str], ...] = (
     ("shard_bytes", int, "size at which a shard is full"),
     ("max_bad_rows", int, "so many unreadable records are skipped and counted"),
     ("overwrite", bool, "replace an output directory that is there"),
+    ("vocabulary_from", str, "prepared directory whose ids, bins and scales are taken over"),
     ("materialize", bool, "write preprocessed ids and floats instead of raw values"),
 )
 _DEFINE: dict[type, Any] = {

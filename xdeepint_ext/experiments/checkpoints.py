@@ -14,7 +14,7 @@ import tensorflow as tf
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.models import RankingModel
 
-__all__ = ["CheckpointStore", "MemoryStore"]
+__all__ = ["CheckpointStore", "MemoryStore", "checkpoint_of"]
 
 
 class MemoryStore:
@@ -66,9 +66,7 @@ class CheckpointStore:
         self._best_dir = os.path.join(directory, "best")
         self._state = state
         self._weights = tf.train.Checkpoint(weights=list(model.weights))
-        self._checkpoint = tf.train.Checkpoint(
-            model=model, metrics=list(model.metrics), random=random_generators(model), state=state
-        )
+        self._checkpoint = checkpoint_of(model, state)
         self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=2)
         for name in os.listdir(directory) if os.path.isdir(directory) else ():
             if re.search(r"_temp(_|$)|\.tempstate", name):  # a save that a kill broke off
@@ -107,6 +105,18 @@ class CheckpointStore:
     def load_best(self, step: int) -> None:
         """Puts the best weights back."""
         self._weights.read(os.path.join(self._best_dir, _best_name(step))).assert_consumed()
+
+
+def checkpoint_of(model: RankingModel, state: RunState) -> tf.train.Checkpoint:
+    """Everything that decides how training goes on.
+
+    Args:
+      model: a built and compiled model whose optimizer is built, too.
+      state: of the run.
+    """
+    return tf.train.Checkpoint(
+        model=model, metrics=list(model.metrics), random=random_generators(model), state=state
+    )
 
 
 @contextlib.contextmanager

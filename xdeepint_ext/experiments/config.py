@@ -17,6 +17,7 @@ __all__ = ["Config", "canonical"]
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
 STOPPING_METRICS = ("auc", "logloss", "gauc", "ndcg", "recall", "none")
+GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -38,6 +39,8 @@ class Config:
     features: tuple[str, ...] = option((), "model inputs: names or patterns (age*); default: all of schema.pbtxt")
     loss: str = option(DEFAULT, "of lists, as in experiments/named_losses.py; default: hybrid", (DEFAULT, *LOSSES))
     stages: tuple[str, ...] = option(STAGES, "stages of the items of training lists; others are left out")
+    grouping: str = option("batch", "lists of a loss on lists: the batch, or in it a user's records, a session's", GROUPINGS)
+    order: str = option("shuffled", "training records one by one, or a user's, a session's together", ORDERS)
     batch_size: int = option(4096, "examples, or lists, of a step over all replicas; paper: 4096")
     epochs: int = option(10, "passes over the training records at most")
     max_steps: int | None = option(None, "training steps at most")
@@ -58,6 +61,7 @@ class Config:
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
+    incremental: str = option("", "model_dir of a finished run that this one goes on from, with the next day's data")
     strategy: str = option("auto", "auto = mirrored where there are several GPUs, else one_device", STRATEGIES)
     mixed_precision: str = option("float32", "Keras's dtype policy", PRECISIONS)
     jit_compile: bool = option(False, "compile the dense part with XLA")
@@ -66,6 +70,9 @@ class Config:
     max_bad_records: int = option(0, "damaged records of a split that may be skipped (and are counted)")
     evaluate: tuple[str, ...] = option(("valid", "test"), "splits to evaluate at the end", changes="report")
     slices: tuple[str, ...] = option((), "features whose values are evaluated one by one", changes="report")
+    cold_start: tuple[int, ...] = option(
+        (), "bounds of users' training records whose users are evaluated apart: 0,10 = none, 1-10, 11+", changes="report"
+    )
     save_predictions: bool = option(False, "write predictions-SPLIT.npz", changes="report")
     report: bool = option(True, "write report.html (needs matplotlib)", changes="report")
     export: bool = option(False, "write saved_model/ for serving", changes="report")
@@ -74,7 +81,7 @@ class Config:
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("features", "stages", "evaluate", "slices"):
+        for name in ("features", "stages", "evaluate", "slices", "cold_start"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_choices(self)
         for name in ("batch_size", "epochs", "max_steps", "patience", "eval_every", "checkpoint_every"):
@@ -85,6 +92,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if list(self.cold_start) != sorted({bound for bound in self.cold_start if bound >= 0}):
+            raise ValueError(f"cold_start must be numbers >= 0, ascending, got {self.cold_start}")
         if not self.data_dir:
             raise ValueError("data_dir must name a directory that data.prepare wrote, got ''")
         self.options  # noqa: B018 - raises where the model's options are wrong

@@ -17,6 +17,7 @@ from xdeepint_ext.data.manifest import FILE_NAME, VOCABULARY, DataError, Manifes
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.named_losses import DEFAULT
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
+from xdeepint_ext.experiments.reading import check_reading, group_numbers, loss_of, with_lists
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.schema import Schema
 
@@ -30,7 +31,7 @@ class Inputs:
     """The records of a run.
 
     Args:
-      config: its `data_dir`, `features`, `batch_size`, `seed`, `cache` and `max_bad_records`.
+      config: its `data_dir`, `features`, `order`, `grouping`, `batch_size`, `seed`, `cache` and `max_bad_records`.
 
     Attributes:
       manifest: of the data.
@@ -41,13 +42,14 @@ class Inputs:
 
     Raises:
       DataError: the data directory is not fit to be read.
-      ValueError: `features` names a column that is not there.
+      ValueError: `features` names a column that is not there, or `order` and `grouping` do not fit the data.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.manifest = Manifest.load(config.data_dir)
         self.schema = select_features(config.data_dir, self.manifest, config.features)
+        check_reading(config, self.schema)
         self._kept: dict[str, list[Any]] = {}
         self.records = self.manifest.records("train")
         self.skipped: dict[str, int] = {}
@@ -61,13 +63,13 @@ class Inputs:
         """What the model is trained with; None = the log loss.
 
         Raises:
-          ValueError: the config names a loss of lists.
+          ValueError: the config names a loss of lists, or lists that the model's loss does not have.
         """
         if self._config.loss != DEFAULT:
             raise ValueError(
                 f"loss={self._config.loss} is for lists, but {self._config.data_dir} holds single examples"
             )
-        return None
+        return loss_of(self._config)
 
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         """What training keeps an eye on."""
@@ -107,11 +109,12 @@ class Inputs:
             return self._whole_train
         order: dict[str, Any] = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
         if not config.cache:
-            return self._read("train", **order)
+            return with_lists(self._read("train", **order), config.grouping)
         arrays = self._arrays("train")
-        dataset = memory.batches(arrays, config.batch_size, **order)
+        groups = group_numbers(arrays, config.order)
+        dataset = memory.batches(arrays, config.batch_size, groups=groups, **order)
         dataset.records = int(tf.nest.flatten(arrays)[0].shape[0])
-        return dataset
+        return with_lists(dataset, config.grouping)
 
     def batches(self, split: str) -> Iterable[Any]:
         """All batches of a split once, in the records' order.

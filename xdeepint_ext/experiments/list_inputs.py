@@ -19,6 +19,7 @@ from xdeepint_ext.experiments.list_batches import trimmed
 from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.list_scoring import ListRanker
 from xdeepint_ext.experiments.named_losses import make_loss
+from xdeepint_ext.experiments.reading import refuse_for_lists
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.schema import Schema
 
@@ -48,6 +49,7 @@ class ListInputs(Inputs):
                 f"stages must be {STAGES[0]}, which has the labels, and some of {STAGES[1:]}; got {config.stages}"
             )
         super().__init__(config)
+        refuse_for_lists(config)
         if config.slices:
             raise ValueError(f"slices are of single examples, but {config.data_dir} holds lists; got {config.slices}")
         if len(self.schema.tasks) > 1:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
+from xdeepint_ext.experiments.group_options import GroupCEOptions
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.experiments.tower_options import DATOptions, IntTowerOptions, RankTowerOptions, TwoTowerOptions
 from xdeepint_ext.layers import early_exit, moe
@@ -296,6 +297,7 @@ MODELS: dict[str, type] = {
     "dynint": DynIntOptions,
     "fibinet": FiBiNETOptions,
     "fm": FMOptions,
+    "groupce": GroupCEOptions,
     "inttower": IntTowerOptions,
     "lr": LROptions,
     "pnn": PNNOptions,

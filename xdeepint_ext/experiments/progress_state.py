@@ -22,6 +22,7 @@ class Position:
     timed_steps: int = 0
     finished: str = ""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    codes: list[list[int]] = dataclasses.field(default_factory=list)
 
 
 class RunState(tf.train.experimental.PythonState):
@@ -35,6 +36,7 @@ class RunState(tf.train.experimental.PythonState):
       timed_steps: steps in that time.
       finished: why training has ended; "" while it has not.
       history: a dict for each evaluation: step, train_*, valid_*.
+      codes: those of some users at the last evaluation, of a model that gives users codes; see `CodeWatch`.
     """
 
     def __init__(self) -> None:

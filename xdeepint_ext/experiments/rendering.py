@@ -31,6 +31,9 @@ def name_of(metric: str) -> str:
     if metric in NAMES:
         return NAMES[metric]
     test_set, _, name = metric.rpartition(".")
+    part = test_set.removeprefix("slice.")
+    if part != test_set:
+        return f"{name_of(name)}, {part.replace('_', ' ').replace('=', ' ')}"
     measure, at, k = name.partition("_at_")
     names = {"ndcg": "NDCG", "recall": "Recall"}
     return f"{test_set} {names.get(measure, measure)}{'@' if at else ''}{k}".strip()

@@ -13,13 +13,13 @@ from typing import Any
 from xdeepint_ext.data.manifest import FILE_NAME, DataError, Manifest
 from xdeepint_ext.experiments.config import Config
 
-__all__ = ["RunDirectory", "flag_lines"]
+__all__ = ["RunDirectory", "flag_lines", "flag_texts", "read_flags"]
 
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
 # TensorFlow's note of the latest checkpoint: from then on there is something to go on from.
 CHECKPOINT = os.path.join("checkpoints", "checkpoint")
 # The models that have a command of their own; that of RankTower trains the others.
-OWN_COMMAND = ("adaensemble", "dynint", "ranktower", "xdeepint")
+OWN_COMMAND = ("adaensemble", "dynint", "groupce", "ranktower", "xdeepint")
 # What a process leaves that was killed before it wrote its flags.
 BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
 
@@ -78,7 +78,7 @@ class RunDirectory:
         if not os.path.exists(self.file(METRICS_FILE)):
             return None
         stored = read_flags(self.file(FLAGS_FILE))
-        if any(stored.get(name) != value for name, value in _texts(self._config, "report").items()):
+        if any(stored.get(name) != value for name, value in flag_texts(self._config, "report").items()):
             return None
         with open(self.file(METRICS_FILE), encoding="utf-8") as stream:
             found = json.load(stream)
@@ -91,7 +91,7 @@ class RunDirectory:
 
     def _check_flags(self) -> None:
         stored = read_flags(self.file(FLAGS_FILE))
-        wanted = {"model": self._config.model, **_texts(self._config, "training")}
+        wanted = {"model": self._config.model, **flag_texts(self._config, "training")}
         other = [
             f"--{name}: {stored.get(name, 'unset')} there, {value if value is not None else 'unset'} here"
             for name, value in wanted.items()
@@ -123,7 +123,7 @@ class RunDirectory:
 
 def flag_lines(config: Config) -> list[str]:
     """A flagfile's lines that repeat a run."""
-    return [f"--{name}={value}" for name, value in _texts(config).items() if value is not None]
+    return [f"--{name}={value}" for name, value in flag_texts(config).items() if value is not None]
 
 
 def read_flags(path: str) -> dict[str, str]:
@@ -151,7 +151,8 @@ def _title(config: Config) -> list[str]:
     return [title] if own else [title, f"--model={config.model}"]
 
 
-def _texts(config: Config, changes: str | None = None) -> dict[str, str | None]:
+def flag_texts(config: Config, changes: str | None = None) -> dict[str, str | None]:
+    """Flag -> text, as on a command line; None = unset. For `changes` see `Config.flags`."""
     return {name: _text(value) for name, value in config.flags(changes).items()}
 
 

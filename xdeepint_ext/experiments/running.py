@@ -13,8 +13,11 @@ import tensorflow as tf
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.experiments import artifacts
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
+from xdeepint_ext.experiments.code_watch import CodeWatch
+from xdeepint_ext.experiments.cold_start import check_cold_start, score_cold_start, training_users
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.costs import costs
+from xdeepint_ext.experiments.incremental import go_on_from
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.list_inputs import open_inputs
@@ -98,6 +101,7 @@ def execute(config: Config) -> Run:
 def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> Run:
     strategy = make_strategy(config.strategy)
     check_slices(inputs.schema, config.slices)
+    check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
     artifacts.check(config, directory)
     schedule = Schedule(config, inputs.steps_per_epoch)
@@ -106,13 +110,19 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
         with strategy.scope():
             model = make_model(config, inputs, schedule.total)
         store = CheckpointStore(directory.file("checkpoints"), model, state) if directory else MemoryStore(model)
-        if store.restore():
+        resumed = store.restore()
+        if resumed:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
+        if config.incremental and not resumed:
+            steps = go_on_from(config, inputs.manifest, model)
+            _say(config, f"goes on from step {steps} of {config.incremental}")
         predict, score = inputs.predictor(model, strategy), kind_of(inputs.manifest).score
 
+        moves = CodeWatch.of(model, inputs, config)
+
         def validate() -> Mapping[str, float]:
-            return score(predict("valid"))
+            return {**score(predict("valid")), **(moves(state.now) if moves else {})}
 
         with artifacts.event_writer(directory) as write_event:
             train(config, inputs, model, strategy, state, store, validate, write_event)
@@ -122,10 +132,13 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
     notes += unfinished(model) if isinstance(model, Routed) else []
     cost = costs(model, notes, routings.get(_shown_split(config)))
     metrics = {**_describe(config, inputs, model, state), **cost, **sparsity(model)}
+    users = training_users(inputs) if config.cold_start else None
     for split, values in predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
         if isinstance(values, Predictions):
             metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
+        if users is not None:
+            metrics |= score_cold_start(values, users, config.cold_start, notes, f"{split}.")
     metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in routings.items()}
     metrics["notes"] = notes
     finished = Run(config, metrics, predictions, state, model, inputs, routings)

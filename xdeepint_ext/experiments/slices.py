@@ -13,7 +13,7 @@ from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.scores import score_rows
 from xdeepint_ext.schema import Feature, Schema
 
-__all__ = ["check_slices", "distinct_ids", "id_names", "score_slices"]
+__all__ = ["check_slices", "distinct_ids", "id_names", "score_parts", "score_slices"]
 
 MOST_VALUES = 20
 SHOWN = ("rows", "auc", "logloss", "label_mean", "gauc")
@@ -53,19 +53,36 @@ def score_slices(
         if len(left_out):
             rows = int(np.isin(ids, left_out).any(axis=1).sum())
             notes.append(f"{where}slice.{name}: {len(left_out)} rarer values, in {rows} records, are not listed")
-        for task in predictions.labels:
-            prefix = f"{where}{task}." if len(predictions.labels) > 1 else where
-            parts = {names[value]: (ids == value).any(axis=1) for value in frequent[:MOST_VALUES]}
-            scores = {
-                value: score_rows(predictions, task, inside & predictions.rows(task)) for value, inside in parts.items()
-            }
-            notes += _undefined(f"{prefix}slice.{name}", scores)
-            found |= {
-                f"{prefix}slice.{name}={value}.{metric}": of_value[metric]
-                for value, of_value in scores.items()
-                for metric in SHOWN
-                if metric in of_value
-            }
+        parts = {names[value]: (ids == value).any(axis=1) for value in frequent[:MOST_VALUES]}
+        found |= score_parts(predictions, name, parts, notes, where)
+    return found
+
+
+def score_parts(
+    predictions: Predictions, name: str, parts: Mapping[str, np.ndarray], notes: list[str], where: str = ""
+) -> dict[str, float]:
+    """AUC, log loss and the like of parts of a split.
+
+    Args:
+      predictions: of the split.
+      name: what the parts differ in.
+      parts: value -> (n,) booleans.
+      notes: see `score_slices`.
+      where: see `score_slices`.
+    """
+    found: dict[str, float] = {}
+    for task in predictions.labels:
+        prefix = f"{where}{task}." if len(predictions.labels) > 1 else where
+        scores = {
+            value: score_rows(predictions, task, inside & predictions.rows(task)) for value, inside in parts.items()
+        }
+        notes += _undefined(f"{prefix}slice.{name}", scores)
+        found |= {
+            f"{prefix}slice.{name}={value}.{metric}": of_value[metric]
+            for value, of_value in scores.items()
+            for metric in SHOWN
+            if metric in of_value
+        }
     return found
 
 

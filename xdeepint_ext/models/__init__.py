@@ -7,6 +7,7 @@ from xdeepint_ext.models.group_ranker import GroupRanker
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.models.ranktower import RankTower
 from xdeepint_ext.models.towers import TowerModel
+from xdeepint_ext.models.two_logits import TwoLogitRanker
 from xdeepint_ext.models.user_fields import UserProjection
 from xdeepint_ext.models.wrapped_model import WrappedModel
 from xdeepint_ext.models.xdeepint import XDeepInt
@@ -18,6 +19,7 @@ __all__ = [
     "RankTower",
     "RankingModel",
     "TowerModel",
+    "TwoLogitRanker",
     "TwoTower",
     "UserProjection",
     "WrappedModel",

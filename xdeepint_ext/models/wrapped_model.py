@@ -22,6 +22,7 @@ class WrappedModel(RankingModel):
     Subclasses override:
       embed: what comes between the tables and the backbone's trunk.
       call: what comes behind it.
+      backbone_schema: what the backbone is made of, if not of the schema itself.
 
     Raises:
       ValueError: there is no schema, or the backbone is of another one, or not the logits of `trunk(embed(features))`.
@@ -32,12 +33,17 @@ class WrappedModel(RankingModel):
         if schema is None:
             raise ValueError(f"{owner} divides features by their roles: it needs a schema")
         schema = Schema.from_json(schema) if isinstance(schema, str) else schema
-        backbone = _made(schema, backbone, owner)
+        backbone = _made(self.backbone_schema(schema), backbone, owner)
         # The tables are the backbone's: the base makes none.
         super().__init__(None, num_fields=schema.num_fields, width=backbone.width, name=name, **kwargs)
         self.schema, self.num_fields = schema, None
         self.backbone = backbone
         self.embedding = backbone.embedding
+
+    @classmethod
+    def backbone_schema(cls, schema: Schema) -> Schema:
+        """The backbone's schema: the model's own."""
+        return schema
 
     def make_heads(self) -> dict[str, tf.keras.layers.Layer]:
         """None: the backbone has them."""
@@ -66,9 +72,10 @@ class WrappedModel(RankingModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WrappedModel:
-        """Makes the model; the backbone's schema is this model's, whatever its configuration says."""
+        """Makes the model; the backbone's schema is that of this model's, whatever its configuration says."""
         backbone = config["backbone"]
-        of_schema = {**backbone, "config": {**backbone["config"], "schema": config["schema"]}}
+        schema = cls.backbone_schema(Schema.from_json(config["schema"])).to_json()
+        of_schema = {**backbone, "config": {**backbone["config"], "schema": schema}}
         return cls(**{**config, "backbone": tf.keras.saving.deserialize_keras_object(of_schema)})
 
 

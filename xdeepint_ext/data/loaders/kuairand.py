@@ -66,6 +66,9 @@ class KuaiRand:
     averages cover the whole month, test days included. `min_count` is 5 unless it is given (our choice), so that the
     out-of-vocabulary ids are trained.
 
+    With `session` the column `session` names the user's day: our reading of a session, as the log has none. It is no
+    model input.
+
     With `history`, the last videos of each user before the log's first day (`user_history_until_YYYYMMDD.tsv`) become
     three sequences that share the table of `video_id`.
     """
@@ -73,6 +76,8 @@ class KuaiRand:
     labels: str = option("is_click", "comma-separated labels; several are several tasks")
     train_until: int = option(20220505, "last day of the training split")
     valid_until: int = option(20220506, "last day of the validation split; what follows is the test split")
+    train_from: int = option(0, "first day of the training split; rows of days before are left out, and counted")
+    session: bool = option(False, "add the sessions, a user's day each, as a side input")
     history: bool = option(False, "add the users' histories")
     history_length: int = option(50, "videos kept of a history, the last ones")
 
@@ -81,6 +86,8 @@ class KuaiRand:
         labels = tuple(self.labels.split(","))
         if unknown := [label for label in labels if label not in LABELS]:
             raise ValueError(f"labels must be among {LABELS}, got {unknown[0]!r}")
+        if self.train_from > self.train_until:
+            raise ValueError(f"train_from {self.train_from} is after train_until {self.train_until}")
         if self.train_until > self.valid_until:
             raise ValueError(f"train_until {self.train_until} is after valid_until {self.valid_until}")
         logs = [TextFile(path, header=True) for path in _find(raw_dir, "log_standard_*.csv")]
@@ -97,7 +104,8 @@ class KuaiRand:
                 videos,
                 history,
                 history_end,
-                (self.train_until, self.valid_until),
+                (self.train_from, self.train_until, self.valid_until),
+                self.session,
             ),
             splits=("train", "valid", "test"),
             size=sum(os.path.getsize(log.path) * (4 if log.path.endswith(".gz") else 1) for log in logs),
@@ -157,6 +165,8 @@ class KuaiRand:
                 "min_count": 5,
             }
             features += [Feature(name, "sequence", "user", **options) for name in HISTORIES]
+        if self.session:
+            features.append(Feature("session", role="session"))
         return features + [Feature(label, "numeric", "label") for label in labels]
 
 
@@ -170,27 +180,33 @@ class _Parser:
         videos: SideTable,
         history: SideTable,
         history_end: int,
-        ends: tuple[int, int],
+        days: tuple[int, int, int],
+        session: bool,
     ) -> None:
-        self._layouts, self._ends = layouts, ends
+        self._layouts, self._bounds, self._session = layouts, days, session
         self._users, self._videos, self._history, self._history_end = users, videos, history, history_end
 
     def __call__(self, block: Block) -> Rows:
         tokens, numbers, bad = self._layouts[block.index].split(block)
         dates, hours = tokens.pop("date"), tokens.pop("hourmin")
         days, fits = self._days(dates, hours, numbers, bad)
+        first, train_until, valid_until = self._bounds
+        early = int(np.count_nonzero(fits & (days < first)))
+        fits &= days >= first
         if not fits.all():
             kept = np.flatnonzero(fits).tolist()
             numbers, days = numbers[fits], days[fits]
             tokens = {name: tuple(values[i] for i in kept) for name, values in tokens.items()}
-            hours = tuple(hours[i] for i in kept)
-        splits = np.where(days <= self._ends[0], TRAIN, np.where(days <= self._ends[1], VALID, TEST)).astype(np.uint8)
+            hours, dates = tuple(hours[i] for i in kept), tuple(dates[i] for i in kept)
+        splits = np.where(days <= train_until, TRAIN, np.where(days <= valid_until, VALID, TEST)).astype(np.uint8)
+        if self._session:
+            tokens["session"] = tuple(b"%s_%s" % pair for pair in zip(tokens["user_id"], dates, strict=True))
         tokens["hour"] = tuple(b"%d" % (int(hour) // 100) for hour in hours)
         tokens |= self._users.join(tokens["user_id"])
         tokens |= self._videos.join(tokens["video_id"])
         tokens["music_type"] = tuple(map(as_integer, tokens["music_type"]))
         tokens |= self._history.join(tokens["user_id"])
-        return Rows(numbers, row_keys(block.index, numbers), splits, tokens, bad, self._unknown(tokens))
+        return Rows(numbers, row_keys(block.index, numbers), splits, tokens, bad, self._counters(tokens, early))
 
     def _days(
         self, dates: tuple[bytes, ...], hours: tuple[bytes, ...], numbers: np.ndarray, bad: list[tuple[int, str]]
@@ -207,8 +223,9 @@ class _Parser:
             _refuse_early(int(numbers[i]), int(days[i]), self._history_end)
         return days, fits
 
-    def _unknown(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]]) -> dict[str, int]:
+    def _counters(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]], early: int) -> dict[str, int]:
         absent = {
+            "records_before_train_from": early,
             "records_without_user_features": self._users.absent(tokens["user_id"]),
             "records_without_video_features": self._videos.absent(tokens["video_id"]),
         }
