@@ -57,8 +57,8 @@ class Feature:
       kind: `categorical` (one id), `multi` (several ids, optionally weighted), `sequence` (ordered ids, oldest first),
         `numeric` (one float, scaled; or an id, with `binning`), `vector` (`dimension` floats, projected).
       role: one role or several, of `user`, `item`, `context` (model inputs) and `label`, `weight`, `group`, `session`,
-        `item_id`, `stage`, `teacher`, `soft_label` (for losses, metrics and lists). Without a role a feature is a model input. One
-        with only roles of the second kind is none.
+        `item_id`, `stage`, `teacher`, `soft_label` (for losses, metrics and lists). Without a role a feature is a model
+        input. One with only roles of the second kind is none.
       table: name of its embedding table; features that name the same table share it. Default: the feature's own name.
       width: embedding width; None = the model's. Another width is projected to the model's.
       combiner: how several ids become one row: `mean`, `sum`, `sqrtn`, `max`; `concat` = one row per position.

@@ -32,9 +32,9 @@ class Preprocessor(tf.Module):
         inside a list are left out, with their weights.
 
     Returns:
-      The model's inputs, `input_signature(schema)`, plus `group_ids`, `session_ids`, `item_ids`, `stages` (int64, (B,)) and
-      `teacher` (float32, (B,)) where the schema has such a role and the column is there. Strings of side inputs become 63-bit
-      fingerprints.
+      The model's inputs, `input_signature(schema)`, plus `group_ids`, `session_ids`, `item_ids`, `stages` (int64, (B,))
+      and `teacher` (float32, (B,)) where the schema has such a role and the column is there. Strings of side inputs
+      become 63-bit fingerprints.
 
     Raises:
       DataError: a vocabulary file is missing or has another length than the schema says.

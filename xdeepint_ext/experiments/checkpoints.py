@@ -114,9 +114,7 @@ def checkpoint_of(model: RankingModel, state: RunState) -> tf.train.Checkpoint:
       model: a built and compiled model whose optimizer is built, too.
       state: of the run.
     """
-    return tf.train.Checkpoint(
-        model=model, metrics=list(model.metrics), random=random_generators(model), state=state
-    )
+    return tf.train.Checkpoint(model=model, metrics=list(model.metrics), random=random_generators(model), state=state)
 
 
 @contextlib.contextmanager

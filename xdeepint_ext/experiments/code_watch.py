@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.progress_state import Position
 from xdeepint_ext.models import GroupRanker, RankingModel
 
-__all__ = ["CodeWatch", "changed_shares", "quantize_users"]
+__all__ = ["CodeWatch", "changed_shares", "different_users", "first_rows", "quantize_users"]
 
 USERS = 1000
 
@@ -28,7 +28,7 @@ class CodeWatch:
 
     def __init__(self, model: GroupRanker, batches: Iterable[Any]) -> None:
         self._quantize = quantize_users(model)
-        self._features = _first_users(batches, model.fields.names)
+        self._features = different_users(batches, model.fields.names, USERS)
 
     @classmethod
     def of(cls, model: RankingModel, inputs: Inputs, config: Config) -> CodeWatch | None:
@@ -74,20 +74,36 @@ def quantize_users(model: GroupRanker) -> Callable[[Any], tuple[tf.Tensor, tf.Te
     return of_batch
 
 
-def first_rows(features: Any, names: Iterable[str]) -> np.ndarray:
+def first_rows(features: Mapping[str, Any], names: Iterable[str]) -> np.ndarray:
     """The place of the first row of each different user of a batch: of equal values of all these features."""
     columns = np.column_stack([np.asarray(features[name]) for name in names])
     return np.sort(np.unique(columns, axis=0, return_index=True)[1])
 
 
-def _first_users(batches: Iterable[Any], names: Iterable[str]) -> dict[str, tf.Tensor]:
-    """The features of `USERS` different users at most, the first ones."""
+def different_users(batches: Iterable[Any], names: Sequence[str], most: int | None = None) -> dict[str, tf.Tensor]:
+    """The features of the first record of each different user.
+
+    Args:
+      batches: (features, ...), one at least.
+      names: the features that a user is made of.
+      most: users; None: all.
+    """
     taken: list[dict[str, tf.Tensor]] = []
+    found = 0
     for features, *_ in batches:
-        taken.append({name: x for name, x in features.items()})
-        joined = {name: tf.concat([part[name] for part in taken], axis=0) for name in taken[0]}
-        rows = first_rows(joined, names)
-        taken = [{name: tf.gather(x, rows[:USERS]) for name, x in joined.items()}]
-        if len(rows) >= USERS:
-            break
-    return taken[0]
+        rows = first_rows(features, names)
+        taken.append({name: tf.gather(x, rows) for name, x in features.items()})
+        found += len(rows)
+        if most is not None and found >= most:
+            joined = _joined(taken, names)
+            taken, found = [joined], len(next(iter(joined.values())))
+            if found >= most:
+                break
+    return {name: x[:most] for name, x in _joined(taken, names).items()}
+
+
+def _joined(parts: Sequence[Mapping[str, tf.Tensor]], names: Sequence[str]) -> dict[str, tf.Tensor]:
+    """The parts one after another, each user once."""
+    joined = {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
+    rows = first_rows(joined, names)
+    return {name: tf.gather(x, rows) for name, x in joined.items()}

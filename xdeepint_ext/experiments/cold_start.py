@@ -50,6 +50,7 @@ def score_cold_start(
       notes: gets a line for each metric that is not defined.
       where: begins the keys: `test.` gives `test.slice.training_records=0.gauc`.
     """
+    assert predictions.groups is not None
     users, counts = known
     places = np.minimum(np.searchsorted(users, predictions.groups), len(users) - 1)
     records = np.where(users[places] == predictions.groups, counts[places], 0)

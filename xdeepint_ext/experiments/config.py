@@ -39,7 +39,9 @@ class Config:
     features: tuple[str, ...] = option((), "model inputs: names or patterns (age*); default: all of schema.pbtxt")
     loss: str = option(DEFAULT, "of lists, as in experiments/named_losses.py; default: hybrid", (DEFAULT, *LOSSES))
     stages: tuple[str, ...] = option(STAGES, "stages of the items of training lists; others are left out")
-    grouping: str = option("batch", "lists of a loss on lists: the batch, or in it a user's records, a session's", GROUPINGS)
+    grouping: str = option(
+        "batch", "lists of a loss on lists: the batch, or in it a user's records, a session's", GROUPINGS
+    )
     order: str = option("shuffled", "training records one by one, or a user's, a session's together", ORDERS)
     batch_size: int = option(4096, "examples, or lists, of a step over all replicas; paper: 4096")
     epochs: int = option(10, "passes over the training records at most")
@@ -71,7 +73,9 @@ class Config:
     evaluate: tuple[str, ...] = option(("valid", "test"), "splits to evaluate at the end", changes="report")
     slices: tuple[str, ...] = option((), "features whose values are evaluated one by one", changes="report")
     cold_start: tuple[int, ...] = option(
-        (), "bounds of users' training records whose users are evaluated apart: 0,10 = none, 1-10, 11+", changes="report"
+        (),
+        "bounds of users' training records whose users are evaluated apart: 0,10 = none, 1-10, 11+",
+        changes="report",
     )
     save_predictions: bool = option(False, "write predictions-SPLIT.npz", changes="report")
     report: bool = option(True, "write report.html (needs matplotlib)", changes="report")

@@ -52,7 +52,7 @@ BACKBONES: dict[str, tuple[type[RankingModel], tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class GroupCEOptions:
-    """An objective, a backbone, and hyper-parameters of `GroupRanker`, which objective groupce alone uses; see there."""
+    """An objective, a backbone, and hyper-parameters of `GroupRanker`, which objective groupce uses; see there."""
 
     objective: str = option(GROUPCE, "GroupCE, log loss, or log loss with a loss on lists", OBJECTIVES)
     alpha: float | None = option(
@@ -140,14 +140,17 @@ class GroupCEOptions:
         )
 
     def _of_groups(self) -> Mapping[str, Any]:
-        names = ("num_levels", "codebook_size", "group_weight", "group_loss", "require_negative", "include_root")
-        names += ("gather_groups", "temperature", "warmup_steps", "auxiliary", "auxiliary_weight", "codebook_update")
+        names = [
+            *("num_levels", "codebook_size", "group_weight", "group_loss", "require_negative", "include_root"),
+            *("gather_groups", "temperature", "warmup_steps", "auxiliary", "auxiliary_weight", "codebook_update"),
+            "commitment_weight",
+        ]
         quantizer = {name: getattr(self, name) for name in ("decay", "expire_below")}
         quantizer = {name: value for name, value in quantizer.items() if value is not None}
         if self.random_codebooks:
             quantizer["init"] = tf.keras.initializers.RandomNormal(stddev=self.embedding_stddev or self.width**-0.5)
         return {
-            **{name: getattr(self, name) for name in (*names, "commitment_weight")},
+            **{name: getattr(self, name) for name in names},
             "user_features": self.user_features or None,
             "quantizer_options": quantizer,
         }

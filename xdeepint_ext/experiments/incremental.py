@@ -18,7 +18,13 @@ __all__ = ["go_on_from"]
 
 # What a day may change: its length, what stops it, and how its records are read.
 OF_A_DAY = {"epochs", "max_steps", "early_stopping", "patience", "eval_every", "incremental", "seed", "cache", "order"}
-OF_A_DAY |= {"deterministic", "max_bad_records", "learning_rate", "embedding_learning_rate", "interaction_learning_rate"}
+OF_A_DAY |= {
+    "deterministic",
+    "max_bad_records",
+    "learning_rate",
+    "embedding_learning_rate",
+    "interaction_learning_rate",
+}
 
 
 def go_on_from(config: Config, manifest: Manifest, model: RankingModel) -> int:
@@ -49,8 +55,8 @@ def go_on_from(config: Config, manifest: Manifest, model: RankingModel) -> int:
         raise ValueError(f"incremental: checkpoint {latest} does not fit the model: {error}") from None
     if state.now.best_step not in (None, state.now.step):
         raise ValueError(
-            f"incremental: the result of {directory} is its step {state.now.best_step}, and its slots are those of step "
-            f"{state.now.step}; train it with --early_stopping=none"
+            f"incremental: the result of {directory} is its step {state.now.best_step}, and its slots are those of "
+            f"step {state.now.step}; train it with --early_stopping=none"
         )
     for metric in model.metrics:
         metric.reset_state()
@@ -73,6 +79,6 @@ def _check_tables(config: Config, directory: str, manifest: Manifest) -> None:
     others = sorted(name for name in {**stored, **manifest.tables} if stored.get(name) != manifest.tables.get(name))
     if others:
         raise DataError(
-            f"incremental: the ids of {config.data_dir} are not those of the run in {directory}: tables {others} differ; "
-            "prepare the day with --vocabulary_from"
+            f"incremental: the ids of {config.data_dir} are not those of the run in {directory}: tables {others} "
+            "differ; prepare the day with --vocabulary_from"
         )

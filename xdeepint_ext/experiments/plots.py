@@ -62,7 +62,7 @@ def require_matplotlib(what: str = "report.html", without: str = "--noreport") -
         ) from None
 
 
-def _styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
+def styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
     """Draws in this file's style, whatever the process's is."""
 
     @functools.wraps(draw)
@@ -76,7 +76,7 @@ def _styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
     return drawn
 
 
-@_styled
+@styled
 def learning_curves(
     history: Sequence[Mapping[str, float]],
     best_step: int | None,
@@ -96,7 +96,7 @@ def learning_curves(
         (titles[0], [n for n in names if n.endswith("loss")]),
         (titles[1], [n for n in names if re.fullmatch(rf"(train|valid)_(.*[._])?{re.escape(metric)}", n)]),
     )
-    figure, axes = _figure(2, width=10)
+    figure, axes = new_figure(2, width=10)
     for ax, (title, curves) in zip(axes, panels, strict=True):
         tasks = {"train": 0, "valid": 0}
         for name in curves:
@@ -110,34 +110,34 @@ def learning_curves(
             ax.axvline(best_step, color=OTHER, linewidth=1, linestyle=":", label=f"best step, {best_step:,}")
         ax.set(title=title, xlabel="training steps")
         ax.legend(fontsize=9)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> str:
     """ROC curves.
 
     Args:
       curves: name -> (false positive rates, true positive rates, AUC).
     """
-    figure, (ax,) = _figure(1, width=5, height=4.6)
+    figure, (ax,) = new_figure(1, width=5, height=4.6)
     ax.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":")
     for (name, (false, true, area)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
         ax.plot(false, true, color=colour, label=f"{name}: AUC {area:.4f}")
     ax.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.005))
     ax.set_aspect("equal")
     ax.legend(loc="lower right", fontsize=9)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def calibration(tables: Mapping[str, CalibrationTable]) -> str:
     """Reliability diagram: observed against predicted frequency, bin by bin.
 
     Args:
       tables: name -> table.
     """
-    figure, (ax,) = _figure(1, width=5, height=4.6)
+    figure, (ax,) = new_figure(1, width=5, height=4.6)
     highest = max(float(max(table.predicted.max(), table.observed.max())) for table in tables.values())
     limit = min(1.0, 1.08 * highest)
     ax.plot([0, limit], [0, limit], color=TRAIN, linewidth=1, linestyle=":", label="perfect")
@@ -148,10 +148,10 @@ def calibration(tables: Mapping[str, CalibrationTable]) -> str:
     ax.set(xlim=(0, limit), ylim=(0, limit))
     ax.set_aspect("equal")
     ax.legend(loc="upper left", fontsize=9)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
     """Share of the embedding rows that are zero, a bar a table.
 
@@ -160,7 +160,7 @@ def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
     """
     names = list(tables)
     shares = [zero / rows if rows else 0.0 for zero, rows in tables.values()]
-    figure, (ax,) = _figure(1, width=8, height=0.8 + 0.27 * len(names))
+    figure, (ax,) = new_figure(1, width=8, height=0.8 + 0.27 * len(names))
     places = np.arange(len(names))
     ax.barh(places, shares, color=VALID, height=0.65)
     for place, share, (zero, rows) in zip(places, shares, tables.values(), strict=True):
@@ -172,10 +172,10 @@ def zero_rows(tables: Mapping[str, tuple[int, int]]) -> str:
     ax.set(title="Embedding rows that are exactly zero", xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.grid(axis="y", visible=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: float) -> str:
     """A field-by-field matrix of values >= 0.
 
@@ -188,7 +188,7 @@ def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: flo
     count = len(fields)
     side = min(max(3.2, 0.24 * count + 1.6), 11)
     size = 9 if count <= 25 else 7 if count <= 45 else 5
-    figure, (ax,) = _figure(1, width=side + 0.9, height=side)
+    figure, (ax,) = new_figure(1, width=side + 0.9, height=side)
     picture = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1.0, interpolation="nearest", aspect="equal")
     ax.set_xticks(np.arange(count), fields, rotation=90, fontsize=size)
     ax.set_yticks(np.arange(count), fields, fontsize=size)
@@ -198,10 +198,10 @@ def heat_map(matrix: np.ndarray, fields: Sequence[str], title: str, largest: flo
     bar = figure.colorbar(picture, ax=ax, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title: str, label: str) -> bytes:
     """Mean and standard deviation, a line a row, the highest on top.
 
@@ -215,7 +215,7 @@ def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title:
       A PNG.
     """
     names = sorted(values, key=lambda name: values[name][0], reverse=True)
-    figure, (ax,) = _figure(1, width=8, height=1.3 + 0.3 * len(names))
+    figure, (ax,) = new_figure(1, width=8, height=1.3 + 0.3 * len(names))
     ax.axvline(values[reference][0], color=OTHER, linewidth=1, linestyle=":")
     for place, name in enumerate(names):
         mean, deviation = values[name][0], np.nan_to_num(values[name][1])
@@ -232,7 +232,7 @@ def error_bars(values: Mapping[str, tuple[float, float]], reference: str, title:
     return stream.getvalue()
 
 
-@_styled
+@styled
 def at_k(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str) -> str:
     """Metrics against K.
 
@@ -240,7 +240,7 @@ def at_k(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str
       curves: name -> (values of K, metric).
       title: of the picture.
     """
-    figure, (ax,) = _figure(1, width=5)
+    figure, (ax,) = new_figure(1, width=5)
     for (name, (ks, values)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
         ax.plot(ks, values, "o-", ms=4, color=colour, label=name)
     ks = sorted({k for found, _ in curves.values() for k in found})
@@ -249,10 +249,10 @@ def at_k(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str
     ax.minorticks_off()
     ax.set(title=title, xlabel="K", ylim=(0, None))
     ax.legend(fontsize=9)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def histogram(counts: Mapping[int, int], title: str, label: str) -> str:
     """How often there are so many of something.
 
@@ -261,14 +261,14 @@ def histogram(counts: Mapping[int, int], title: str, label: str) -> str:
       title: of the picture.
       label: of the axis.
     """
-    figure, (ax,) = _figure(1, width=5)
+    figure, (ax,) = new_figure(1, width=5)
     ax.bar(list(counts), list(counts.values()), color=VALID, width=0.8)
     ax.set(title=title, xlabel=label, ylabel="lists")
     ax.grid(axis="x", visible=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def share_map(shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> str:
     """A matrix of shares, each written in its cell.
 
@@ -278,7 +278,7 @@ def share_map(shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], t
       columns: their names.
       title: of the picture.
     """
-    figure, (ax,) = _figure(
+    figure, (ax,) = new_figure(
         1, width=0.4 + 0.5 * len(columns) + 0.065 * max(map(len, rows)), height=1.2 + 0.24 * len(rows)
     )
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest", aspect="auto")
@@ -291,10 +291,10 @@ def share_map(shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], t
     ax.grid(visible=False)
     ax.tick_params(length=2)
     figure.suptitle(title, fontsize=11)  # over the names of the rows, too
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@_styled
+@styled
 def depth_histogram(shares: np.ndarray, wanted: np.ndarray) -> str:
     """Shares of the records by the layers that they need.
 
@@ -303,7 +303,7 @@ def depth_histogram(shares: np.ndarray, wanted: np.ndarray) -> str:
       wanted: (L,), the shares that the balance loss pulls to.
     """
     depths = np.arange(1, len(shares) + 1)
-    figure, (ax,) = _figure(1, width=5, height=3.2)
+    figure, (ax,) = new_figure(1, width=5, height=3.2)
     ax.bar(depths, shares, color=VALID, width=0.6, label="routed")
     ax.plot(depths, wanted, linestyle="", marker="_", markersize=26, markeredgewidth=2, color=OTHER, label="prior")
     for depth, share in zip(depths, shares, strict=True):
@@ -313,7 +313,7 @@ def depth_histogram(shares: np.ndarray, wanted: np.ndarray) -> str:
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.grid(axis="x", visible=False)
     ax.legend(fontsize=9, markerscale=0.4)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _curve_name(name: str) -> str:
@@ -322,14 +322,14 @@ def _curve_name(name: str) -> str:
     return f"{part} {task}".strip()
 
 
-def _figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any]:
+def new_figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, np.ravel(figure.subplots(1, panels))
 
 
-def _svg(figure: Any) -> str:
+def svg_of(figure: Any) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xdeepint_ext import metrics
-from xdeepint_ext.experiments import list_report, plots, routing_report
+from xdeepint_ext.experiments import group_report, list_report, plots, routing_report
 from xdeepint_ext.experiments.kinds import kind_of
 from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.page import document, image, section, table
@@ -55,6 +55,7 @@ def write(run: Run, path: str) -> None:
         section("Learning curves", _learning_curves(run)),
         *_predictions(run),
         *routing_report.sections(run),
+        *group_report.sections(run),
         *_weights(run),
         *_slices(run),
         *_notes(run),

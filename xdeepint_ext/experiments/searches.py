@@ -11,7 +11,13 @@ from typing import Any
 
 __all__ = ["SEARCHES", "VARIANTS"]
 
-VARIANTS: dict[str, dict[str, Any]] = {"arf": {"model": "twotower", "loss": "arf_50"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "arf": {"model": "twotower", "loss": "arf_50"},
+    **{
+        objective: {"model": "groupce", "objective": objective}
+        for objective in ("logloss", "pairwise_logistic", "softmax_ce", "list_ce", "jrc")
+    },
+}
 """Rows of comparisons that are a model under another name -> flags that make it so."""
 
 # An FM's pairs are F^2 / 2 products: from embeddings of the usual deviation it starts as noise.
@@ -74,6 +80,32 @@ _ON_LISTS = [
     "loss=hybrid learning_rate=0.001 units=128,64",
     "loss=hybrid learning_rate=0.003 units=128,64",
 ]
+
+# GroupCE and its competitors, all on DCN-V2: two penalties of the tables, and two weights of what each adds. Log loss,
+# which adds nothing, has two more settings of the network.
+_ON_DCNV2 = f"{_GROUP_FTRL} width=8 units=128,64"
+
+
+def _with_weights(*weights: str) -> list[str]:
+    return [f"{_ON_DCNV2} dropout=0.2 lambda={penalty} {weight}" for penalty in (2, 5) for weight in weights]
+
+
+_OBJECTIVES = {
+    "logloss": [
+        f"{_ON_DCNV2} dropout=0.2 lambda=2",
+        f"{_ON_DCNV2} dropout=0.2 lambda=5",
+        f"{_ON_DCNV2} dropout=0.2 lambda=10",
+        f"{_ON_DCNV2} dropout=0.5 lambda=5",
+    ],
+    **dict.fromkeys(("pairwise_logistic", "softmax_ce", "list_ce"), _with_weights("alpha=0.9", "alpha=0.5")),
+    "jrc": _with_weights("alpha=0.8", "alpha=0.4"),
+    "groupce": [
+        f"{_ON_DCNV2} dropout=0.2 lambda=2 group_weight=0.2",
+        f"{_ON_DCNV2} dropout=0.2 lambda=5 group_weight=0.2",
+        f"{_ON_DCNV2} dropout=0.2 lambda=5 group_weight=1",
+        f"{_ON_DCNV2} dropout=0.2 lambda=5 group_weight=0.2 num_levels=2 codebook_size=16 warmup_steps=92",
+    ],
+}
 
 SEARCHES: dict[str, dict[str, list[str]]] = {
     "adult": {
@@ -160,6 +192,7 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             f"{_ADAENSEMBLE} lambda=5 num_layers=4",
             f"{_ADAENSEMBLE} lambda=5 num_layers=1",
         ],
+        **_OBJECTIVES,
         **{model: settings["kuairand"] for model, settings in _BASELINES.items()},
     },
     "kuairand_lists": {

@@ -161,4 +161,64 @@ TABLES |= {
 }
 """The three ablations of RankTower; the test lists are the same for all rows."""
 
+# What a row does not change; the rest is in the flagfile.
+_GROUPCE: dict[str, Any] = {"model": "groupce", "width": 8, "units": (128, 64), "dropout": 0.2, "cold_start": (0, 10)}
+_OBJECTIVES = {
+    "LogLoss": "logloss",
+    "+ PairwiseLogistic": "pairwise_logistic",
+    "+ SoftmaxCE": "softmax_ce",
+    "+ ListCE": "list_ce",
+    "JRC": "jrc",
+    "GroupCE": "groupce",
+}
+_SHUFFLED = {"shuffled": "shuffled", "user by user": "user", "session by session": "session"}
+_GROUPCE_ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "objectives": {name: {"objective": objective} for name, objective in _OBJECTIVES.items()},
+    # As many steps for all: those of 32 epochs of the largest batch, and of one of the smallest.
+    "batch_size": {
+        f"{name}, {size}": {
+            "objective": _OBJECTIVES[name],
+            "batch_size": size,
+            **{"max_steps": 364, "epochs": 40, "eval_every": 52, "patience": 364},
+        }
+        for size in (512, 1024, 2048, 4096, 8192, 16384)
+        for name in ("LogLoss", "GroupCE")
+    },
+    "levels": _values("num_levels", (1, 2, 3, 4)),
+    "codes": _values("codebook_size", (4, 8, 16, 32, 64)),
+    "changes": {
+        "paper": {},
+        "reconstruction": {"auxiliary": "reconstruction"},
+        "without auxiliary term": {"auxiliary_weight": 0.0},
+        "codebook loss": {"codebook_update": "gradient"},
+        "commitment 0.25": {"commitment_weight": 0.25},
+        "VQ-VAE: all three": {
+            "auxiliary": "reconstruction",
+            "codebook_update": "gradient",
+            "commitment_weight": 0.25,
+        },
+    },
+    "grouping": {
+        **{f"LogLoss, {name}": {"objective": "logloss", "order": order} for name, order in _SHUFFLED.items()},
+        **{
+            f"{loss} by {grouping}, {name}": {"objective": _OBJECTIVES[loss], "grouping": grouping, "order": order}
+            for loss in ("+ ListCE", "JRC")
+            for grouping in ("batch", "user", "session")
+            for name, order in _SHUFFLED.items()
+            if order in ("shuffled", grouping)
+        },
+        **{f"GroupCE, {name}": {"order": order} for name, order in _SHUFFLED.items()},
+    },
+}
+TABLES |= {
+    f"groupce_{name}": Table(
+        rows,
+        flagfile="kuairand_groupce",
+        base=_GROUPCE,
+        metrics=tuple(f"slice.training_records={users}.gauc" for users in ("0", "1-10", "11+")),
+    )
+    for name, rows in _GROUPCE_ROWS.items()
+}
+"""GroupCE's competitors, its sweeps over batches, levels and codes, its changes to VQ-VAE, and what lists are of."""
+
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")

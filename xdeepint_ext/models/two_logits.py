@@ -15,7 +15,7 @@ from xdeepint_ext.utils.signatures import items_a_list
 
 @register
 class TwoLogitRanker(WrappedModel):
-    """A backbone with a logit for each class, f_0 and f_1, and all else shared: its loss sees both, all others f_1 - f_0.
+    """A backbone with a logit for each class, f_0 and f_1: its loss sees both, all others see `f_1 - f_0`.
 
     `sigmoid(f_1 - f_0)` is the probability of class 1. The compiled loss, `JRCLoss` where none is given, gets logits
     (B, 2); calls, `predict`, metrics and what is served have the difference (B, 1), as of any other model.
@@ -60,9 +60,9 @@ class TwoLogitRanker(WrappedModel):
         join = tf.stack if of_lists else tf.concat
         return self.by_task({task: join(both, axis=-1) for task, both in by_task.items()})
 
-    def compile(self, optimizer: Any = None, loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+    def compile(self, optimizer: Any = None, loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """Configures training; see `RankingModel.compile`. The loss sees two logits; default: `JRCLoss`."""
-        super().compile(optimizer, JRCLoss() if loss is None else loss, metrics, **kwargs)
+        super().compile(optimizer, JRCLoss() if loss is None else loss, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Keras's step, in which the loss sees both logits and the metrics their difference."""
