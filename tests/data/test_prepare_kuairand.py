@@ -74,6 +74,23 @@ def expected(i: int) -> dict[str, list]:
     return record | {"hour": [str(i % 24).encode()], "is_click": [float(i % 2)]}
 
 
+def test_a_day_alone_and_its_sessions(tmp_path: pathlib.Path) -> None:
+    """Rows of days before are left out and counted; a session is a user's day, and no input."""
+    out, day = tmp_path / "out", 20220507
+    days = {"train_from": day, "train_until": day, "valid_until": day + 1}
+    manifest = prepare("kuairand", raw_dir=write(tmp_path / "raw"), output_dir=out, min_count=1, session=True, **days)
+    kept = [i for i in range(48) if i % 4 == 2]
+    sessions = {i: {"session": [f"{i % 3}_{20220505 + i % 4}".encode()]} for i in range(48)}
+    assert ordered(records(out, "train")) == ordered([expected(i) | sessions[i] for i in kept])
+    assert manifest.notes["records_before_train_from"] == 24
+    assert records(out, "valid") == [expected(i) | sessions[i] for i in range(48) if i % 4 == 3]
+    assert "test" not in manifest.splits
+    schema = Schema.load(out)
+    assert schema.side_inputs["session_ids"].name == "session" and not schema["session"].is_input
+    with pytest.raises(ValueError, match="train_from 20220508 is after train_until 20220507"):
+        prepare("kuairand", raw_dir=tmp_path / "raw", output_dir=tmp_path / "no", **{**days, "train_from": day + 1})
+
+
 def test_join_and_split_by_date(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "out"
     manifest = prepare("kuairand", raw_dir=write(tmp_path / "raw"), output_dir=out, min_count=1)

@@ -282,6 +282,7 @@ def test_the_report_shows_codes_groups_and_negatives(finished, tmp_path):
     assert "Users in the plane of greatest variance, coloured by first code" in names
     assert "Share of the records of each code by level" in names
     assert {"Perplexity of a batch&#x27;s codes", "Rows of a group with both classes"} <= set(names)
+    assert {"Users with other codes than at the last evaluation", "Group and auxiliary losses"} <= set(names)
     assert {"Pull at negatives by level", "Probability of negatives by level"} <= set(names)
 
 

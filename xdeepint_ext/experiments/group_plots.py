@@ -70,9 +70,9 @@ def pairs_of_bars(
     ax.bar(places - 0.2, first, width=0.38, color=VALID, label=legend[0])
     ax.bar(places + 0.2, second, width=0.38, color=TRAIN, label=legend[1])
     ax.set_xticks(places, names)
-    ax.set(title=title)
+    ax.set(title=title, xlabel="level", ylim=(0, 1.25 * np.nanmax([first, second])))
     ax.grid(axis="x", visible=False)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=2)
     return svg_of(figure)
 
 

@@ -23,13 +23,18 @@ __all__ = ["sections"]
 BATCHES = 10
 """Training batches that gradients are taken of."""
 CURVES = {
-    r"train_perplexity_(\d+)": ("Perplexity of a batch's codes", False),
-    r"train_(?:(.+)_)?group_size_(\d+)": ("Rows of a group with both classes", True),
-    r"train_dead_codes_(\d+)": ("Share of codes without a row since the evaluation before", False),
-    r"train_expired_codes_(\d+)": ("Share of codes that expire in a step", False),
-    r"valid_codes_changed_(\d+)": (f"Share of {USERS:,} users whose code changed since the evaluation before", False),
+    r"train_(?:(?P<task>.+)_)?(?P<name>group|auxiliary)_loss": ("Group and auxiliary losses", False),
+    r"train_perplexity_(?P<level>\d+)": ("Perplexity of a batch's codes", False),
+    r"train_(?:(?P<task>.+)_)?group_size_(?P<level>\d+)": ("Rows of a group with both classes", True),
+    r"train_dead_codes_(?P<level>\d+)": ("Codes without a row since the last evaluation", False),
+    r"train_expired_codes_(?P<level>\d+)": ("Codes that expire in a step", False),
+    r"valid_codes_changed_(?P<level>\d+)": ("Users with other codes than at the last evaluation", False),
 }
 """Names in a run's history -> title of their picture, and whether its axis is logarithmic."""
+CURVES_HINT = (
+    f"Shares of the codes of a level; of {USERS:,} users of the valid split at most. An evaluation is every "
+    "--eval_every steps."
+)
 USE_HINT = (
     "Error: mean squared length of what the levels so far leave of a user, over that of the user. Groups: different "
     "codes up to the level. Dead: no record of the split has the code."
@@ -56,7 +61,8 @@ def sections(run: Run) -> Iterable[str]:
         yield section(f"Codes of the users of {split}", _codes(code_use(model, run.inputs.batches(split))))
     pictures = "".join(_curves(run))
     if pictures:
-        yield section("Codes and groups in training", f'<div class="row">{pictures}</div>')
+        content = f'<div class="row">{pictures}</div><p class="hint">{CURVES_HINT}</p>'
+        yield section("Codes and groups in training", content)
     for task, found in pulls(model, run.inputs.train(0).take(BATCHES)).items():
         of_task = f" of {task}" if len(model.tasks) > 1 else ""
         first = 1 - model.groups[task].include_root
@@ -87,13 +93,15 @@ def _curves(run: Run) -> Iterable[str]:
     names = list(dict.fromkeys(name for entry in history for name in entry))
     for pattern, (title, log) in CURVES.items():
         fitting = {name: re.fullmatch(pattern, name) for name in names}
-        curves = {
-            " level ".join(filter(None, ("", *match.groups()))).strip(): _curve(history, name)
-            for name, match in fitting.items()
-            if match
-        }
+        curves = {_name(match): _curve(history, name) for name, match in fitting.items() if match}
         if curves:
             yield image(group_plots.lines(curves, title, log), title)
+
+
+def _name(match: re.Match[str]) -> str:
+    parts = match.groupdict()
+    level = parts.get("level")
+    return " ".join(filter(None, (parts.get("task"), parts.get("name"), level and f"level {level}")))
 
 
 def _curve(history: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:

@@ -38,6 +38,7 @@ NAMES = {
     "groups_left_out": "groups with one class, not in GAUC",
     "expected_depth": "mean depth",
 }
+OF_GROUPS = ("_group_loss", "_auxiliary_loss")  # group_report shows them; they are of another size
 COUNTS = ("rows", "groups", "groups_left_out")
 
 
@@ -104,7 +105,11 @@ def _learning_curves(run: Run) -> str:
     )
     metric = criterion.metric
     loss = "log loss" if metric == "auc" else "loss"
-    picture = plots.learning_curves(run.state.now.history, run.state.now.best_step, metric, (loss, criterion.name))
+    history = [
+        {name: value for name, value in entry.items() if not name.endswith(OF_GROUPS)}
+        for entry in run.state.now.history
+    ]
+    picture = plots.learning_curves(history, run.state.now.best_step, metric, (loss, criterion.name))
     return image(picture, f"{loss.capitalize()} and {criterion.name} against steps") + f'<p class="hint">{hint}</p>'
 
 

@@ -107,7 +107,8 @@ class KuaiRand:
                 (self.train_from, self.train_until, self.valid_until),
                 self.session,
             ),
-            splits=("train", "valid", "test"),
+            # Of days alone the last has only the day after it.
+            splits=("train", "valid") if self.train_from else ("train", "valid", "test"),
             size=sum(os.path.getsize(log.path) * (4 if log.path.endswith(".gz") else 1) for log in logs),
             separators={"tag": b",", **dict.fromkeys(HISTORIES, b" ")},
         )
