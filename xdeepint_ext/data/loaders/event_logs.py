@@ -16,6 +16,7 @@ from xdeepint_ext.data.loaders.logs import Index, numbers_of
 from xdeepint_ext.data.loaders.user_lines import last_out
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks, split_lines
 from xdeepint_ext.data.sequences.records import (
+    NOTES,
     SEPARATORS,
     Record,
     bad_block,
@@ -86,6 +87,7 @@ class EventLog(abc.ABC):
             splits=shares.splits if by_users else ("train", "valid", "test"),
             size=os.path.getsize(path) * (4 if path.endswith(".gz") else 1),
             separators=SEPARATORS,
+            notes=NOTES,
         )
 
     def find(self, raw_dir: str | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from xdeepint_ext.data.raw import Block, TextFile, find_file, read_blocks
 from xdeepint_ext.data.sequences.records import (
+    NOTES,
     SEPARATORS,
     Record,
     bad_block,
@@ -55,6 +56,7 @@ class Gowalla:
             splits=("train", "valid", "test") if self.valid_fraction else ("train", "test"),
             size=sum(map(os.path.getsize, paths)),
             separators=SEPARATORS,
+            notes=NOTES,
         )
 
 
@@ -80,6 +82,7 @@ class LastOut:
             splits=("train", "valid", "test"),
             size=os.path.getsize(path),
             separators=SEPARATORS,
+            notes=NOTES,
         )
 
 

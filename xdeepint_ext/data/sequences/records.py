@@ -18,13 +18,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.data.raw import Block
 from xdeepint_ext.data.source import Rows
 from xdeepint_ext.data.splits import row_keys
 from xdeepint_ext.schema import Feature, Schema
 
-__all__ = ["SEPARATORS", "Record", "UserBlock", "blocks_of_records", "rows_of_block", "schema_of_users"]
+__all__ = ["NOTES", "SEPARATORS", "Record", "are_users", "UserBlock", "blocks_of_records", "rows_of_block", "schema_of_users"]
 
+NOTES = {"records": "users"}
+"""Of the `Source`: what its records are."""
 SEPARATORS = {"items": b" ", "targets": b" "}
 _RECORDS = 2048
 
@@ -91,6 +94,11 @@ def rows_of_block(block: Block) -> Rows:
     }
     splits = np.array([record.split for record in block.records], np.uint8)
     return Rows(numbers, row_keys(0, numbers), splits, columns, list(block.bad), dict(block.counters))
+
+
+def are_users(manifest: Manifest) -> bool:
+    """Whether the records of a directory are users."""
+    return manifest.notes.get("records") == NOTES["records"]
 
 
 def schema_of_users(dtype: str, max_length: int, same_users: bool) -> Schema:
