@@ -371,9 +371,13 @@ TABLE = [
         exit_k=2,
         jitter=0.0,
     ),
-    _model("MatrixFactorization", models.MatrixFactorization, RETRIEVAL.select(["user", "item"]), width=4, item_bias=True),
+    _model(
+        "MatrixFactorization", models.MatrixFactorization, RETRIEVAL.select(["user", "item"]), width=4, item_bias=True
+    ),
     _model("PooledHistory", models.PooledHistory, RETRIEVAL, width=4, pooling="recency"),
-    _model("SelfAttentiveHistory", models.SelfAttentiveHistory, RETRIEVAL.select(["seen", "item"]), width=4, dropout=0.0),
+    _model(
+        "SelfAttentiveHistory", models.SelfAttentiveHistory, RETRIEVAL.select(["seen", "item"]), width=4, dropout=0.0
+    ),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),
     _model("DNN", baselines.DNN, width=4, units=(5, 3)),

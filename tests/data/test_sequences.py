@@ -26,7 +26,7 @@ def some_users(lengths: list[int], seed: int = 0) -> tuple[Sequences, list[list[
     random = np.random.default_rng(seed)
     lists = [random.integers(CATALOGUE.first, CATALOGUE.first + CATALOGUE.size, n).tolist() for n in lengths]
     splits = np.concatenate([[0], np.cumsum(lengths)])
-    flat = np.array(sum(lists, []), np.int32)
+    flat = np.concatenate(lists).astype(np.int32)
     none = np.zeros(len(lists) + 1, np.int64)
     users = 2 + np.arange(len(lists))
     return Sequences(CATALOGUE, users, flat, splits, np.zeros(0, np.int32), none), lists
@@ -99,7 +99,9 @@ def test_a_batch_depends_on_seed_and_step_alone(draw):
     for a, b in zip(whole[3:], later, strict=True):
         assert all(np.array_equal(a[name], b[name]) for name in a)
     other = steps(sequences, Sampling(3, draw, negatives=5, seed=12), 6)
-    assert all(any(not np.array_equal(a[n], b[n]) for a, b in zip(whole, other, strict=True)) for n in ("candidates", "items"))
+    assert all(
+        any(not np.array_equal(a[n], b[n]) for a, b in zip(whole, other, strict=True)) for n in ("candidates", "items")
+    )
 
 
 def test_candidates_are_uniform_over_the_catalogue_alone():
@@ -121,7 +123,9 @@ def test_batch_candidates_and_their_correction(draw, negatives):
     chance = np.zeros(CATALOGUE.num_ids)
     for items in lists:
         for item in items[first:]:
-            chance[item] += 1 / len(items[first:]) / len(lists) if draw == "users" else 1 / sum(len(x) - first for x in lists)
+            chance[item] += (
+                1 / len(items[first:]) / len(lists) if draw == "users" else 1 / sum(len(x) - first for x in lists)
+            )
     for item, correction in zip(batch["candidates"], batch["candidate_corrections"], strict=True):
         q = (size * chance[item] + negatives / CATALOGUE.size) / (size + negatives)
         assert correction == pytest.approx(np.log(CATALOGUE.size * q), rel=1e-5, abs=1e-6)
@@ -189,7 +193,9 @@ def test_other_schemas_are_refused(schema):
 
 def test_damage_is_named(tmp_path):
     out = tmp_path / "out"
-    prepare("gowalla", raw_dir=write_lightgcn(tmp_path / "raw", {0: [1, 2]}, {0: [3]}), output_dir=out, valid_fraction=0.0)
+    prepare(
+        "gowalla", raw_dir=write_lightgcn(tmp_path / "raw", {0: [1, 2]}, {0: [3]}), output_dir=out, valid_fraction=0.0
+    )
     file = next(out.glob("test-*"))
     content = bytearray(file.read_bytes())
     content[20] ^= 255

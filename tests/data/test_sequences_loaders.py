@@ -110,8 +110,16 @@ BAD = {
     "amazon_beauty": ("Beauty.txt", ["1 5 6 7", "2 5 x 7"], "Beauty.txt, row 2: .*got 'x'"),
     "amazon_sports": ("Sports_and_Outdoors.txt", ["1 5 6 7", "1 5 7"], "Sports_and_Outdoors.txt, row 2: user 1 has"),
     "amazon_books": ("reviews_Books_5.json", ["{", '{"asin": "b"}'], "reviews_Books_5.json, row 1: expected a review"),
-    "taobao_views": ("UserBehavior.csv", ["1,2,3,pv,4", "1,2,3,pv,soon"], "UserBehavior.csv, row 2: user, item and time"),
-    "movielens_sequences": ("ratings.csv", ["userId,movieId,rating,timestamp", "1,2"], "ratings.csv, row 2: expected 4"),
+    "taobao_views": (
+        "UserBehavior.csv",
+        ["1,2,3,pv,4", "1,2,3,pv,soon"],
+        "UserBehavior.csv, row 2: user, item and time",
+    ),
+    "movielens_sequences": (
+        "ratings.csv",
+        ["userId,movieId,rating,timestamp", "1,2"],
+        "ratings.csv, row 2: expected 4",
+    ),
 }
 
 
@@ -134,7 +142,10 @@ def test_bad_lines_may_be_skipped(tmp_path):
 
 @pytest.mark.parametrize(
     ("dataset", "folder", "users", "items", "interactions"),
-    [("gowalla", "gowalla_lightgcn", 29_858, 40_981, 1_027_370), ("amazon_beauty", "amazon_s3rec", 22_363, 12_101, 198_502)],
+    [
+        ("gowalla", "gowalla_lightgcn", 29_858, 40_981, 1_027_370),
+        ("amazon_beauty", "amazon_s3rec", 22_363, 12_101, 198_502),
+    ],
 )
 @pytest.mark.slow
 def test_published_counts(tmp_path, shared_data, dataset, folder, users, items, interactions):

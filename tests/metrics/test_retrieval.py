@@ -120,7 +120,9 @@ def test_recommenders_metric_agrees():
     search.index(tf.constant(items), tf.range(ITEMS))
     metric = tfrs.metrics.FactorizedTopK(search, ks=(1, 4, N))
     # Without ids it compares scores, and its own item's differ in the last digit between its two products.
-    metric.update_state(tf.constant(users), tf.constant(items[wanted]), true_candidate_ids=tf.constant(wanted, tf.int32))
+    metric.update_state(
+        tf.constant(users), tf.constant(items[wanted]), true_candidate_ids=tf.constant(wanted, tf.int32)
+    )
     expected = [float(value) for value in metric.result()]
     best = best_items(users, items, N).items
     found = retrieval_scores(hits_of(best, wanted, np.arange(USERS + 1)), np.ones(USERS, int), (1, 4, N))

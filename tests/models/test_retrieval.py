@@ -1,4 +1,4 @@
-"""Retrieval models: logits against loops, training against candidates, the identities of CROLoss in running training."""
+"""Retrieval models: logits against loops, training against candidates, CROLoss's identities in running training."""
 
 import numpy as np
 import pytest
@@ -139,7 +139,6 @@ def test_exp_and_alpha_one_is_softmax_cross_entropy_step_for_step(name):
     assert cross_entropy[0][-1] < cross_entropy[0][0]
     other = trained(MODELS[name], CROLoss("softplus", weighting=1.0, num_items=ITEMS))
     assert not np.allclose(other[0], cross_entropy[0], rtol=1e-2)
-
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from xdeepint_ext.data.lists.read import STAGES
 from xdeepint_ext.experiments.model_options import make_options
 from xdeepint_ext.experiments.named_losses import DEFAULT, LOSSES
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
-from xdeepint_ext.experiments.retrieval_predictions import AT
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.experiments.retrieval_predictions import AT
 
 __all__ = ["Config", "canonical"]
 
@@ -58,7 +58,9 @@ class Config:
     l2: float = option(0.1, "FTRL's L2 penalty for the summed loss; authors: 0.1")
     seed: int = option(0, "of initial weights, record order and dropout")
     early_stopping: str = option(
-        "auc", "metric of the valid split whose best weights are kept; of lists: ndcg, recall; of users: recall_at_20 ...", STOPPING_METRICS
+        "auc",
+        "metric of the valid split whose best weights are kept; of lists: ndcg, recall; of users: recall_at_20 ...",
+        STOPPING_METRICS,
     )
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")

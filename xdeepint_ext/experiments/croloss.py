@@ -3,9 +3,9 @@
     python -m xdeepint_ext.experiments.croloss --data_dir=GOWALLA --model_dir=MODEL --flagfile=gowalla
     python -m xdeepint_ext.experiments.croloss --data_dir=BOOKS --model_dir=MODEL --flagfile=croloss_books --alpha=0.8
 
-`--model` is `mf`, `pooled` or `sasrec`; `--objective` is ce, bce, triplet, bpr, croloss or crolambda. The data are users
-with their items, such as `data.prepare` makes of gowalla or amazon_books. `--flagfile` takes a file, or the name of one
-in `experiments/flagfiles/`; flags behind it on the command line win.
+`--model` is `mf`, `pooled` or `sasrec`; `--objective` is ce, bce, triplet, bpr, croloss or crolambda. The data are
+users with their items, such as `data.prepare` makes of gowalla or amazon_books. `--flagfile` takes a file, or the name
+of one in `experiments/flagfiles/`; flags behind it on the command line win.
 """
 
 from xdeepint_ext.experiments.command_line import launch

@@ -37,7 +37,9 @@ class RetrievalInputs(Inputs):
 
     def __init__(self, config: Config) -> None:
         if not isinstance(config.options, RetrievalOptions):
-            raise ValueError(f"model: {config.data_dir} holds users with their items, which {config.model!r} cannot train on")
+            raise ValueError(
+                f"model: {config.data_dir} holds users with their items, which {config.model!r} cannot train on"
+            )
         for name in ("slices", "max_bad_records"):
             if getattr(config, name):
                 raise ValueError(f"{name} is of single examples, but {config.data_dir} holds users with their items")

@@ -31,7 +31,9 @@ class RetrievalPredictions:
 
     def take(self, rows: np.ndarray) -> RetrievalPredictions:
         """The users of these numbers, in their order."""
-        return RetrievalPredictions(self.targets[rows], {n: found[rows] for n, found in self.values.items()}, self.counts)
+        return RetrievalPredictions(
+            self.targets[rows], {n: found[rows] for n, found in self.values.items()}, self.counts
+        )
 
     @classmethod
     def load(cls, path: str) -> RetrievalPredictions:

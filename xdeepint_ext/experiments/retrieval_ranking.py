@@ -22,7 +22,9 @@ def item_vectors(model: RetrievalModel, catalogue: Catalogue) -> np.ndarray:
 
 def _item_parts(model: RetrievalModel, catalogue: Catalogue) -> list[np.ndarray]:
     last = catalogue.first + catalogue.size
-    ids = [tf.range(i, min(i + ITEMS_AT_ONCE, last), dtype=tf.int64) for i in range(catalogue.first, last, ITEMS_AT_ONCE)]
+    ids = [
+        tf.range(i, min(i + ITEMS_AT_ONCE, last), dtype=tf.int64) for i in range(catalogue.first, last, ITEMS_AT_ONCE)
+    ]
     return [model.item_tower({catalogue.item.name: some[:, tf.newaxis]}).numpy().astype(np.float32) for some in ids]
 
 
@@ -50,9 +52,7 @@ class Ranker:
         """Every user's metrics. Targets that the catalogue lacks, or that are left out as seen, are never found."""
         first, size = self._catalogue.first, self._catalogue.size
         seen = (sequences.items.astype(np.int64) - first, sequences.item_splits) if self._remove_seen else (None, None)
-        best = best_items(
-            self.vectors(sequences), item_vectors(self._model, self._catalogue), max(self._at), *seen
-        )
+        best = best_items(self.vectors(sequences), item_vectors(self._model, self._catalogue), max(self._at), *seen)
         numbers = np.diff(sequences.target_splits)
         hits = hits_of(best.items, sequences.targets.astype(np.int64) - first, sequences.target_splits)
         counts = {

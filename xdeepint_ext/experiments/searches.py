@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from xdeepint_ext.experiments.retrieval_tables import RETRIEVAL_SEARCHES, RETRIEVAL_VARIANTS
+
 __all__ = ["SEARCHES", "VARIANTS"]
 
-VARIANTS: dict[str, dict[str, Any]] = {"arf": {"model": "twotower", "loss": "arf_50"}}
+VARIANTS: dict[str, dict[str, Any]] = {"arf": {"model": "twotower", "loss": "arf_50"}, **RETRIEVAL_VARIANTS}
 """Rows of comparisons that are a model under another name -> flags that make it so."""
 
 # An FM's pairs are F^2 / 2 products: from embeddings of the usual deviation it starts as noise.
@@ -183,5 +185,6 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "learning_rate=0.003 units=128,64 temperature=0.5",
         ],
     },
+    **RETRIEVAL_SEARCHES,
 }
 """Data set -> model, or variant -> settings, `flag=value ...`."""

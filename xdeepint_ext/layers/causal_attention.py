@@ -74,7 +74,12 @@ class CausalSelfAttention(tf.keras.layers.Layer):
         self.inner = tf.keras.layers.Dense(self.hidden or width, activation="relu", name="inner")
         self.outer = tf.keras.layers.Dense(width, name="outer")
         wide = (None, self.length, self.hidden or width)
-        for layer, shape in ((self.norms[0], input_shape), (self.norms[1], input_shape), (self.inner, input_shape), (self.outer, wide)):
+        for layer, shape in (
+            (self.norms[0], input_shape),
+            (self.norms[1], input_shape),
+            (self.inner, input_shape),
+            (self.outer, wide),
+        ):
             with tf.name_scope(layer.name):
                 layer.build(shape)
         super().build(input_shape)
@@ -99,7 +104,9 @@ class CausalSelfAttention(tf.keras.layers.Layer):
     def _heads(self, x: tf.Tensor, kernel: Any) -> tf.Tensor:
         """(B, H, K) -> (B, heads, H, K / heads)."""
         y = tf.einsum("bhk,kn->bhn", x, tf.cast(kernel, x.dtype))
-        return tf.transpose(tf.reshape(y, (-1, self.length, self.num_heads, x.shape[-1] // self.num_heads)), (0, 2, 1, 3))
+        return tf.transpose(
+            tf.reshape(y, (-1, self.length, self.num_heads, x.shape[-1] // self.num_heads)), (0, 2, 1, 3)
+        )
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape(input_shape)

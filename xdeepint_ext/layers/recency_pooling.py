@@ -42,7 +42,9 @@ class RecencyPooling(tf.keras.layers.Layer):
         self.length = tf.TensorShape(input_shape[0])[1]
         if self.length is None:
             raise ValueError(f"RecencyPooling: the number of places must be static, got {input_shape[0]}")
-        self.recency = self.add_weight(name="recency", shape=(self.length,), initializer="zeros") if self.learned else None
+        self.recency = (
+            self.add_weight(name="recency", shape=(self.length,), initializer="zeros") if self.learned else None
+        )
         super().build(input_shape)
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:

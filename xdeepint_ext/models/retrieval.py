@@ -114,7 +114,9 @@ class RetrievalModel(TowerModel, abc.ABC):
         self.catalogue = Catalogue.of(self.schema)
         self.gamma, self.normalize, self.item_bias = float(gamma), normalize, item_bias
         self.l2, self.mask_hits = l2, mask_hits
-        self.biases = tf.keras.layers.Embedding(self.catalogue.num_ids, 1, "zeros", name="biases") if item_bias else None
+        self.biases = (
+            tf.keras.layers.Embedding(self.catalogue.num_ids, 1, "zeros", name="biases") if item_bias else None
+        )
 
     @abc.abstractmethod
     def make_encoder(self) -> tf.keras.layers.Layer:

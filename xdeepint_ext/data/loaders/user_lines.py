@@ -117,7 +117,9 @@ def _last_out_blocks(path: str) -> Iterator[Block]:
 
 def _lightgcn_blocks(paths: Sequence[str], valid_fraction: float, seed: int) -> Iterator[Block]:
     (train, *bad_train), (test, *bad_test) = _read(paths[0]), _read(paths[1])
-    counters = {"repeated_items": sum(len(items) - len(set(items)) for users in (train, test) for items in users.values())}
+    counters = {
+        "repeated_items": sum(len(items) - len(set(items)) for users in (train, test) for items in users.values())
+    }
     counters["users_without_history"] = sum(user not in train for user in test)
     yield bad_block(bad_train[1], bad_train[0], {name: count for name, count in counters.items() if count})
     yield bad_block(bad_test[1], bad_test[0])

@@ -53,7 +53,9 @@ class Sequences:
         """The users start .. stop - 1."""
         ends = [splits[start : stop + 1] for splits in (self.item_splits, self.target_splits)]
         flat = [x[e[0] : e[-1]] for x, e in zip((self.items, self.targets), ends, strict=True)]
-        return Sequences(self.catalogue, self.users[start:stop], flat[0], ends[0] - ends[0][0], flat[1], ends[1] - ends[1][0])
+        return Sequences(
+            self.catalogue, self.users[start:stop], flat[0], ends[0] - ends[0][0], flat[1], ends[1] - ends[1][0]
+        )
 
     def features(self) -> dict[str, tf.Tensor]:
         """The user's inputs of a model: his id (n, 1), and the last items of his history, (n, max_length), int64."""
@@ -129,7 +131,9 @@ class _Ids:
             items = raw[history.raw_name] if history is not None else targets[:, :0]
             count = tf.size(items.flat_values)
             flat = self._look_up("item", tf.concat([items.flat_values, targets.flat_values], 0))
-            users = tf.zeros(tf.shape(serialized), tf.int64) if user is None else self._look_up("user", raw[user.raw_name])
+            users = (
+                tf.zeros(tf.shape(serialized), tf.int64) if user is None else self._look_up("user", raw[user.raw_name])
+            )
             return users, flat[:count], items.row_lengths(), flat[count:], targets.row_lengths()
 
         return parse

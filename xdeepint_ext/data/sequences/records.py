@@ -24,7 +24,16 @@ from xdeepint_ext.data.source import Rows
 from xdeepint_ext.data.splits import row_keys
 from xdeepint_ext.schema import Feature, Schema
 
-__all__ = ["NOTES", "SEPARATORS", "Record", "are_users", "UserBlock", "blocks_of_records", "rows_of_block", "schema_of_users"]
+__all__ = [
+    "NOTES",
+    "SEPARATORS",
+    "Record",
+    "UserBlock",
+    "are_users",
+    "blocks_of_records",
+    "rows_of_block",
+    "schema_of_users",
+]
 
 NOTES = {"records": "users"}
 """Of the `Source`: what its records are."""

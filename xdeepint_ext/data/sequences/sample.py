@@ -1,4 +1,4 @@
-"""`training_batches`: users, what they took next, and the items that it is compared with; a function of (seed, step)."""
+"""`training_batches`: users, what they took next, what it is compared with; a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Sampling:
       draw: `pairs`: every item of every user is the target once an epoch, the items before it are the history; `users`:
         the paper's, distinct users and for each one item at random; `windows`: users in turn, and of the last items of
         each all but the first are targets, for models that give a vector at every place of the history.
-      first_target: least place, from 0, of a target in its user's items; so many are known before it at least. CROLoss's
-        repository: 4.
+      first_target: least place, from 0, of a target in its user's items; so many are known before it at least.
+        CROLoss's repository: 4.
       negatives: items drawn for a batch, uniformly and with replacement; its targets share them.
       in_batch: the batch's targets are candidates for each other, too.
       correct: subtract ln(N q) of the logits of candidates, q their probability to be drawn: what is popular is a
