@@ -34,8 +34,8 @@ def retrieval_scores(hits: np.ndarray, num_targets: np.ndarray, at: tuple[int, .
     """Each user's metrics at every N; a split's figure is their mean.
 
     `recall_at_N` is the share of his targets among the best N; `hit_rate_at_N` whether there is one; `ndcg_at_N` is
-    `DCG / ideal DCG`, gains 1, discounts `1 / log2(rank + 1)`, the ideal that of min(N, targets) hits; `legacy_ndcg_at_N`
-    is CROLoss's repository's (ComiRec's), whose ideal is that of as many hits as there are.
+    `DCG / ideal DCG`, gains 1, discounts `1 / log2(rank + 1)`, the ideal that of min(N, targets) hits;
+    `legacy_ndcg_at_N` is CROLoss's repository's (ComiRec's), whose ideal is that of as many hits as there are.
 
     Args:
       hits: (U, n) bool, see `hits_of`.

@@ -27,8 +27,8 @@ class ProductTowers(Towers):
       encoder: what `embed_user` gives -> (U, K).
       gamma: see there.
       normalize: which vectors get length 1: `both`, `user` or `none`.
-      bias: whether items have one; then vectors have a further column, b / gamma of items and 1 of users, so that logits
-        stay products of vectors.
+      bias: whether items have one; then vectors have a further column, b / gamma of items and 1 of users, so that
+        logits stay products of vectors.
     """
 
     def __init__(self, encoder: tf.keras.layers.Layer, gamma: float, normalize: str, bias: bool, **kwargs: Any) -> None:
@@ -124,8 +124,8 @@ class RetrievalModel(TowerModel, abc.ABC):
 
     def add_encoder(self) -> None:
         """Makes the towers; a subclass's constructor ends with it."""
-        options = {"gamma": self.gamma, "normalize": self.normalize, "bias": self.item_bias}
-        self.add_towers(functools.partial(ProductTowers, self.make_encoder(), **options))
+        options = (self.gamma, self.normalize, self.item_bias)
+        self.add_towers(functools.partial(ProductTowers, self.make_encoder(), *options))
 
     def make_embedding(self, width: int, **kwargs: Any) -> FeatureEmbedding:
         """As of `RankingModel`, but every item of a history has its own row."""

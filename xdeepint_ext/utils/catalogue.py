@@ -1,4 +1,4 @@
-"""Retrieval's words: what of a schema is the user, the history and the catalogue; names of a training batch's inputs."""
+"""Retrieval's words: what of a schema is the user, the history and the catalogue; the inputs of a training batch."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Catalogue:
         items = [feature for feature in schema.inputs if "item" in feature.roles]
         if len(items) != 1 or items[0].kind != "multi" or items[0].max_length != 1:
             raise SchemaError(
-                "retrieval needs one input of role item, kind multi with max_length 1, whose raw column holds the items "
-                f"to be found; the schema has {schema!r}"
+                "retrieval needs one input of role item, kind multi with max_length 1, whose raw column holds the "
+                f"items to be found; the schema has {schema!r}"
             )
         table = items[0].table_name
         users = [f for f in schema.inputs if "user" in f.roles and f.kind == "categorical" and f.table_name != table]
