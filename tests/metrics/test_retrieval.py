@@ -76,6 +76,8 @@ def test_metrics_are_the_formulas():
     users, items, seen, targets = problem()
     best = best_items(users, items, N, *ragged(seen)).items
     hits = hits_of(best, *ragged(targets))
+    unknown = [np.append(wanted, [-1, -2]) for wanted in targets]
+    np.testing.assert_array_equal(hits_of(best, *ragged(unknown)), hits)
     counts = np.array([len(x) for x in targets])
     found = retrieval_scores(hits, counts, (1, 4, N))
     discount = lambda ranks: sum(1 / np.log2(rank + 1) for rank in ranks)  # noqa: E731

@@ -13,6 +13,7 @@ __all__ = ["AT", "RetrievalPredictions", "compare", "score"]
 
 AT = (5, 10, 20, 50, 100, 200, 500)
 """The N that are measured, as far as the catalogue has so many items."""
+COMPARED = ("recall_at_", "ndcg_at_")
 
 
 @dataclasses.dataclass
@@ -70,7 +71,7 @@ def score(predictions: RetrievalPredictions, notes: list[str] | None = None, whe
 
 
 def compare(a: RetrievalPredictions, b: RetrievalPredictions, seed: int = 0) -> dict[str, Any]:
-    """Differences a - b of every metric, with intervals over users.
+    """Differences a - b of recall and NDCG at every N, with intervals over users.
 
     Args:
       a: predictions of a model.
@@ -82,4 +83,5 @@ def compare(a: RetrievalPredictions, b: RetrievalPredictions, seed: int = 0) -> 
     """
     if not np.array_equal(a.targets, b.targets) or set(a.values) != set(b.values):
         raise ValueError("only predictions of the same users can be compared; their targets or metrics differ")
-    return dict(paired_means(a.values, b.values, np.arange(len(a.targets)), seed=seed))
+    of_a, of_b = ({name: values for name, values in p.values.items() if name.startswith(COMPARED)} for p in (a, b))
+    return dict(paired_means(of_a, of_b, np.arange(len(a.targets)), seed=seed))

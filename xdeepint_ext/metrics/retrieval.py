@@ -12,7 +12,8 @@ def hits_of(items: np.ndarray, targets: np.ndarray, target_splits: np.ndarray) -
 
     Args:
       items: (U, n), items of users, the best first.
-      targets: int, all users' one after the other; distinct inside of a user.
+      targets: int, all users' one after the other; distinct inside of a user. One below 0 is no item of the
+        catalogue, and never found.
       target_splits: (U + 1,), those of user u are `targets[target_splits[u] : target_splits[u + 1]]`.
 
     Returns:
@@ -26,7 +27,8 @@ def hits_of(items: np.ndarray, targets: np.ndarray, target_splits: np.ndarray) -
         raise ValueError(f"target_splits must be {len(items) + 1} ends of users, got {len(target_splits)}")
     size = int(max(items.max(initial=0), targets.max(initial=0))) + 2  # -1 = no item
     rows = np.repeat(np.arange(len(items)), np.diff(target_splits))
-    wanted = rows * size + targets
+    known = targets >= 0
+    wanted = rows[known] * size + targets[known]
     return np.isin(np.arange(len(items))[:, np.newaxis] * size + items, wanted) & (items >= 0)
 
 
