@@ -43,9 +43,9 @@ def export_recommender(
 
     A logit is `gamma <user, item>`, so that an index of inner products over `item_tower` finds what `serving_default`
     finds. Search is exact: every item is scored. With `remove_seen` what stands in the request's history is left out (a
-    model of ids alone has no history in its requests, and leaves nothing out);
-    where fewer than K items are left, the rest have the score minus infinity. The vectors of the items are computed
-    once, here: the catalogue is that of the vocabulary, which manifest.json names by its fingerprint.
+    model of ids alone has none in its requests); where fewer than K items are left, the rest have the score minus
+    infinity. The vectors of the items are computed once, here: the catalogue is that of the vocabulary, which
+    manifest.json names by its fingerprint.
 
     Args:
       model: a `RetrievalModel`.
