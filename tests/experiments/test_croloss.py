@@ -108,7 +108,7 @@ def test_report_and_flags(data_dir, tmp_path):
     pytest.importorskip("matplotlib")
     made = config(data_dir, epochs=1, model_dir=str(tmp_path / "run"))
     run(dataclasses.replace(made, report=True))
-    assert "Recall@N" in (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>Retrieval on test</h2>" in (tmp_path / "run" / "report.html").read_text()
     text = (tmp_path / "run" / "flags.txt").read_text()
     assert text.startswith("# python -m xdeepint_ext.experiments.croloss --flagfile=flags.txt\n--model=mf\n")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["valid.recall_at_10"] >= 0

@@ -171,6 +171,7 @@ def test_every_loss_trains_every_model_by_fit(loss):
 def test_a_step_moves_the_batch_s_rows_alone():
     model = MatrixFactorization(SCHEMA, width=WIDTH, item_bias=True)
     model.compile(loss=CROLoss())
+    model.build_from_schema()
     before = model.embedding.table.numpy()
     features = batch()
     model.train_step((features,))
@@ -187,6 +188,7 @@ def test_the_penalty_is_the_mean_square_of_the_rows():
         tf.keras.utils.set_random_seed(3)
         model = MatrixFactorization(SCHEMA, width=WIDTH, l2=l2, normalize="none")
         model.compile(tf.keras.optimizers.SGD(1.0), loss=BPRLoss())
+        model.build_from_schema()
         before = model.embedding.table.numpy()
         model.train_step((features,))
         steps.append(before - model.embedding.table.numpy())
