@@ -31,15 +31,16 @@ REFERENCE = "sampled softmax"
 
 
 def losses(num_items: int) -> dict[str, Any]:
-    """The losses of the paper."""
+    """The losses of the paper, which are told that a row has one positive."""
+    one = {"max_positives": 1}
     return {
         REFERENCE: SoftmaxCrossEntropyLoss(),
-        "triplet": TripletLoss(),
-        "BPR": BPRLoss(),
-        **{f"CROLoss {kernel}, 1.0": CROLoss(kernel) for kernel in ("softplus", "exp", "hinge", "sigmoid")},
-        "CROLoss softplus, 1.4": CROLoss("softplus", 1.4, num_items),
-        "CROLoss-lambda sigmoid/softplus": CROLambdaLoss(num_items=num_items),
-        "CROLoss-lambda sigmoid/exp, 1.4": CROLambdaLoss(kernel="exp", weighting=1.4, num_items=num_items),
+        "triplet": TripletLoss(**one),
+        "BPR": BPRLoss(**one),
+        **{f"CROLoss {kernel}, 1.0": CROLoss(kernel, **one) for kernel in ("softplus", "exp", "hinge", "sigmoid")},
+        "CROLoss softplus, 1.4": CROLoss("softplus", 1.4, num_items, **one),
+        "CROLoss-lambda sigmoid/softplus": CROLambdaLoss(num_items=num_items, **one),
+        "CROLoss-lambda sigmoid/exp, 1.4": CROLambdaLoss(kernel="exp", weighting=1.4, num_items=num_items, **one),
     }
 
 

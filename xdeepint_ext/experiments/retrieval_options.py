@@ -29,18 +29,22 @@ from xdeepint_ext.utils.initializers import truncated_normal
 __all__ = ["OBJECTIVES", "MFOptions", "PooledOptions", "RetrievalOptions", "SASRecOptions"]
 
 
+ONE_POSITIVE = {"max_positives": 1}
+"""Of losses against candidates: a row has one target, and with that known their sizes are static."""
+
+
 def _rank(options: RetrievalOptions, num_items: int) -> dict[str, Any]:
     """What CROLoss and CROLambdaLoss have in common."""
     weighting = options.alpha if options.target_n is None else TargetN(options.target_n, options.target_width)
     names = ("kernel", "margin", "estimator")
-    return {"weighting": weighting, "num_items": num_items, **{name: getattr(options, name) for name in names}}
+    return {"weighting": weighting, "num_items": num_items, **ONE_POSITIVE, **{name: getattr(options, name) for name in names}}
 
 
 OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {
     "ce": lambda options, num_items: SoftmaxCrossEntropyLoss(),
     "bce": lambda options, num_items: LogLoss(),
-    "triplet": lambda options, num_items: TripletLoss(margin=options.margin),
-    "bpr": lambda options, num_items: BPRLoss(),
+    "triplet": lambda options, num_items: TripletLoss(margin=options.margin, **ONE_POSITIVE),
+    "bpr": lambda options, num_items: BPRLoss(**ONE_POSITIVE),
     "croloss": lambda options, num_items: CROLoss(**_rank(options, num_items)),
     "crolambda": lambda options, num_items: CROLambdaLoss(options.weight_kernel, **_rank(options, num_items)),
 }
