@@ -29,15 +29,15 @@ from xdeepint_ext.utils.initializers import truncated_normal
 __all__ = ["OBJECTIVES", "MFOptions", "PooledOptions", "RetrievalOptions", "SASRecOptions"]
 
 
-ONE_POSITIVE = {"max_positives": 1}
+ONE_POSITIVE: dict[str, Any] = {"max_positives": 1}
 """Of losses against candidates: a row has one target, and with that known their sizes are static."""
 
 
 def _rank(options: RetrievalOptions, num_items: int) -> dict[str, Any]:
     """What CROLoss and CROLambdaLoss have in common."""
     weighting = options.alpha if options.target_n is None else TargetN(options.target_n, options.target_width)
-    names = ("kernel", "margin", "estimator")
-    return {"weighting": weighting, "num_items": num_items, **ONE_POSITIVE, **{name: getattr(options, name) for name in names}}
+    same = {name: getattr(options, name) for name in ("kernel", "margin", "estimator")}
+    return {"weighting": weighting, "num_items": num_items, **ONE_POSITIVE, **same}
 
 
 OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {

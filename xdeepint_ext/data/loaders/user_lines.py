@@ -116,14 +116,14 @@ def _last_out_blocks(path: str) -> Iterator[Block]:
 
 
 def _lightgcn_blocks(paths: Sequence[str], valid_fraction: float, seed: int) -> Iterator[Block]:
-    (train, *bad_train), (test, *bad_test) = _read(paths[0]), _read(paths[1])
+    (train, bad_train, train_name), (test, bad_test, test_name) = _read(paths[0]), _read(paths[1])
     counters = {
         "repeated_items": sum(len(items) - len(set(items)) for users in (train, test) for items in users.values())
     }
     counters["users_without_history"] = sum(user not in train for user in test)
-    yield bad_block(bad_train[1], bad_train[0], {name: count for name, count in counters.items() if count})
-    yield bad_block(bad_test[1], bad_test[0])
-    yield from blocks_of_records(_lightgcn_records(train, test, valid_fraction, seed), bad_train[1])
+    yield bad_block(train_name, bad_train, {name: count for name, count in counters.items() if count})
+    yield bad_block(test_name, bad_test)
+    yield from blocks_of_records(_lightgcn_records(train, test, valid_fraction, seed), train_name)
 
 
 def _lightgcn_records(
