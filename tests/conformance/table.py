@@ -30,6 +30,13 @@ SCHEMA = Schema(
         Feature("click", "numeric", "label"),
     ]
 )
+RETRIEVAL = Schema(
+    [
+        Feature("user", role="user", num_values=7),
+        Feature("seen", "sequence", "user", table="item", max_length=3, num_values=5),
+        Feature("item", "multi", "item", table="item", max_length=1, num_values=5, source="targets"),
+    ]
+)
 IDS = SCHEMA.select(["user", "item", "price", "click"])
 
 
@@ -161,6 +168,12 @@ def heads_of_lists(batch: int) -> list[tf.Tensor]:
     return [tf.constant(random.normal(size=shape), tf.float32) for shape in ((batch, 2, 4), (batch, 3, 5, 4))]
 
 
+def histories(batch: int) -> list[tf.Tensor]:
+    """Histories (batch, 4, 3) and their lengths."""
+    random = np.random.default_rng(batch)
+    return [tf.constant(random.normal(size=(batch, 4, 3)), tf.float32), tf.constant(random.integers(0, 5, batch))]
+
+
 def _expert(name: str, cls: type) -> Line:
     return Line(name, "layer", cls, pair)
 
@@ -236,6 +249,14 @@ TABLE = [
         lambda: layers.GatedCrossAttention(4),
         heads_of_lists,
         exempt={"gradient": "its two inputs differ in shape; tests/layers/test_towers.py has its gradient"},
+    ),
+    Line("CausalSelfAttention", "layer", lambda: layers.CausalSelfAttention(2), field_matrix),
+    Line(
+        "RecencyPooling",
+        "layer",
+        layers.RecencyPooling,
+        histories,
+        exempt={"gradient": "lengths are its second input; tests/layers/test_histories.py has its gradient"},
     ),
     Line("Temperature", "layer", lambda: layers.Temperature(0.5), vectors),
     Line("MaxSim", "layer", lambda: layers.MaxSim(temperature=0.5), heads),
@@ -358,6 +379,13 @@ TABLE = [
         k=1,
         exit_k=2,
         jitter=0.0,
+    ),
+    _model(
+        "MatrixFactorization", models.MatrixFactorization, RETRIEVAL.select(["user", "item"]), width=4, item_bias=True
+    ),
+    _model("PooledHistory", models.PooledHistory, RETRIEVAL, width=4, pooling="recency"),
+    _model(
+        "SelfAttentiveHistory", models.SelfAttentiveHistory, RETRIEVAL.select(["seen", "item"]), width=4, dropout=0.0
     ),
     _model("LR", baselines.LR),
     _model("FM", baselines.FM, IDS, width=4),

@@ -13,6 +13,7 @@ import tensorflow as tf
 from xdeepint_ext.data.manifest import describe_tables
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import sample_rows
+from xdeepint_ext.experiments.retrieval_inputs import RetrievalInputs
 from xdeepint_ext.experiments.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "event_writer", "write"]
 
 WARMUP_ROWS = 8
+RECOMMENDED = 100
 
 
 def check(config: Config, directory: RunDirectory | None) -> None:
@@ -58,6 +60,19 @@ def _export(run: Run, path: str) -> None:
     from xdeepint_ext import serving
 
     inputs = run.inputs
+    if isinstance(inputs, RetrievalInputs):
+        size = inputs.sequences("train").catalogue.size
+        from xdeepint_ext.serving.recommend import export_recommender
+
+        export_recommender(
+            run.model,
+            inputs.preprocessor(),
+            path,
+            top_k=min(RECOMMENDED, size),
+            remove_seen=run.config.options.remove_seen,
+            manifest=inputs.manifest,
+        )
+        return
     tables = describe_tables(inputs.schema, inputs.vocabulary_dir)
     manifest = dataclasses.replace(inputs.manifest, tables=tables, schema=inputs.schema.fingerprint())
     split = next(name for name in ("test", "valid", "train") if inputs.manifest.splits.get(name))

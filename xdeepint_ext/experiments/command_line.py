@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.flags import config_of_flags, define_flags, find_flagfiles, given_flags
-from xdeepint_ext.experiments.kinds import LISTS
+from xdeepint_ext.experiments.kinds import LISTS, USERS
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.options import options_of
 from xdeepint_ext.experiments.running import run
@@ -98,7 +98,7 @@ def summary(model_dir: str, metrics: Mapping[str, Any]) -> str:
     ]
     for name, value in metrics.items():
         of_split = name.partition(".")[2]
-        if of_split in LISTS.columns or (name.rpartition(".")[2] in SHOWN and ".slice." not in name):
+        if of_split in (*LISTS.columns, *USERS.columns) or (name.rpartition(".")[2] in SHOWN and ".slice." not in name):
             lines.append(f"  {name:30} {value:.5f}")
     lines += [f"  note: {note}" for note in metrics["notes"]]
     for name in ("metrics.json", "report.html", "saved_model", "tensorboard", "checkpoints"):

@@ -12,11 +12,16 @@ from xdeepint_ext.experiments.model_options import make_options
 from xdeepint_ext.experiments.named_losses import DEFAULT, LOSSES
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.experiments.retrieval_predictions import AT
 
 __all__ = ["Config", "canonical"]
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
-STOPPING_METRICS = ("auc", "logloss", "gauc", "ndcg", "recall", "none")
+STOPPING_METRICS = (
+    *("auc", "logloss", "gauc", "ndcg", "recall"),
+    *(f"{metric}_at_{n}" for n in AT for metric in ("recall", "ndcg")),
+    "none",
+)
 GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
@@ -58,7 +63,9 @@ class Config:
     l2: float = option(0.1, "FTRL's L2 penalty for the summed loss; authors: 0.1")
     seed: int = option(0, "of initial weights, record order and dropout")
     early_stopping: str = option(
-        "auc", "metric of the valid split whose best weights are kept; of lists: ndcg, recall", STOPPING_METRICS
+        "auc",
+        "metric of the valid split whose best weights are kept; of lists: ndcg, recall; of users: recall_at_20 ...",
+        STOPPING_METRICS,
     )
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xdeepint_ext.data.manifest import Manifest
-from xdeepint_ext.experiments import comparing, list_predictions, scores
+from xdeepint_ext.data.sequences.records import are_users
+from xdeepint_ext.experiments import comparing, list_predictions, retrieval_predictions, scores
 from xdeepint_ext.experiments.list_predictions import SETS, ListPredictions
 from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.retrieval_predictions import AT, RetrievalPredictions
 
-__all__ = ["CRITERIA", "LISTS", "ROWS", "Criterion", "Kind", "dataset_of", "kind_of", "stopping_value"]
+__all__ = ["CRITERIA", "LISTS", "ROWS", "USERS", "Criterion", "Kind", "dataset_of", "kind_of", "stopping_value"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +114,29 @@ LISTS = Kind(
         for name, found in SETS.items()
     },
 )
-CRITERIA: dict[str, Criterion] = {**ROWS.criteria, **LISTS.criteria}
+USERS = Kind(
+    records="targets",
+    criteria={
+        f"{metric}_at_{n}": Criterion(f"{metric}_at_{n}", 1, f"{name}@{n}")
+        for n in sorted(AT, key=lambda n: n != 20)
+        for metric, name in (("recall", "Recall"), ("ndcg", "NDCG"))
+    },
+    shown=("recall_at_20", "ndcg_at_20"),
+    columns=(*(f"recall_at_{n}" for n in (20, 10, 50, 100, 200, 500)), "ndcg_at_10", "ndcg_at_20"),
+    compared=("recall_at_20", "ndcg_at_20"),
+    drawn_whole="users",
+    predictions=RetrievalPredictions,
+    score=retrieval_predictions.score,
+    compare=retrieval_predictions.compare,
+    ensembles=False,
+)
+CRITERIA: dict[str, Criterion] = {**ROWS.criteria, **LISTS.criteria, **USERS.criteria}
 """Of all kinds, by name."""
 
 
 def kind_of(manifest: Manifest) -> Kind:
     """The kind of a directory's records."""
-    return ROWS if manifest.lists is None else LISTS
+    return LISTS if manifest.lists is not None else USERS if are_users(manifest) else ROWS
 
 
 def stopping_value(values: Mapping[str, float], name: str) -> float:

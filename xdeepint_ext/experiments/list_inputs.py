@@ -13,6 +13,7 @@ from xdeepint_ext import data
 from xdeepint_ext.data import memory
 from xdeepint_ext.data.lists.read import STAGES
 from xdeepint_ext.data.manifest import FILE_NAME, DataError, Manifest
+from xdeepint_ext.data.sequences.records import are_users
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.list_batches import trimmed
@@ -20,6 +21,8 @@ from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.list_scoring import ListRanker
 from xdeepint_ext.experiments.named_losses import make_loss
 from xdeepint_ext.experiments.reading import refuse_for_lists
+from xdeepint_ext.experiments.retrieval_inputs import RetrievalInputs
+from xdeepint_ext.experiments.retrieval_options import RetrievalOptions
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.schema import Schema
 
@@ -27,8 +30,13 @@ __all__ = ["ListInputs", "open_inputs"]
 
 
 def open_inputs(config: Config) -> Inputs:
-    """The records of a run: `ListInputs` where its directory holds lists."""
-    return Inputs(config) if Manifest.load(config.data_dir).lists is None else ListInputs(config)
+    """The records of a run: `ListInputs` where its directory holds lists, `RetrievalInputs` where it holds users."""
+    manifest = Manifest.load(config.data_dir)
+    if are_users(manifest):
+        return RetrievalInputs(config)
+    if isinstance(config.options, RetrievalOptions):
+        raise ValueError(f"model: {config.model!r} is trained on users with their items, which {config.data_dir} lacks")
+    return Inputs(config) if manifest.lists is None else ListInputs(config)
 
 
 class ListInputs(Inputs):

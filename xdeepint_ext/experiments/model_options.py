@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.experiments.group_options import GroupCEOptions
 from xdeepint_ext.experiments.options import check_choices, option, options_of
+from xdeepint_ext.experiments.retrieval_options import MFOptions, PooledOptions, SASRecOptions
 from xdeepint_ext.experiments.tower_options import DATOptions, IntTowerOptions, RankTowerOptions, TwoTowerOptions
 from xdeepint_ext.layers import early_exit, moe
 from xdeepint_ext.layers.bilinear import BILINEAR_KINDS
@@ -300,8 +301,11 @@ MODELS: dict[str, type] = {
     "groupce": GroupCEOptions,
     "inttower": IntTowerOptions,
     "lr": LROptions,
+    "mf": MFOptions,
     "pnn": PNNOptions,
+    "pooled": PooledOptions,
     "ranktower": RankTowerOptions,
+    "sasrec": SASRecOptions,
     "twotower": TwoTowerOptions,
     "widedeep": WideDeepOptions,
     "xdeepfm": XDeepFMOptions,

@@ -20,6 +20,7 @@ __all__ = [
     "heat_map",
     "histogram",
     "learning_curves",
+    "lines",
     "require_matplotlib",
     "roc",
     "share_map",
@@ -248,6 +249,31 @@ def at_k(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str
     ax.set_xticks(ks, [str(k) for k in ks])
     ax.minorticks_off()
     ax.set(title=title, xlabel="K", ylim=(0, None))
+    ax.legend(fontsize=9)
+    return svg_of(figure)
+
+
+@styled
+def lines(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+) -> str:
+    """Curves in one picture.
+
+    Args:
+      curves: name -> (x, y).
+      title: of the picture.
+      x_label: of the axis.
+      y_label: of the axis.
+      log: whether x is drawn by its logarithm.
+    """
+    figure, (ax,) = new_figure(1, width=6)
+    for (name, (x, y)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+        ax.plot(x, y, "o-", ms=4, color=colour, label=name)
+    ax.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log else "linear")
     ax.legend(fontsize=9)
     return svg_of(figure)
 

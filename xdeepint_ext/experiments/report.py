@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xdeepint_ext import metrics
-from xdeepint_ext.experiments import group_report, list_report, plots, routing_report
+from xdeepint_ext.experiments import group_report, list_report, plots, retrieval_report, routing_report
 from xdeepint_ext.experiments.kinds import kind_of
 from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.page import document, image, section, table
 from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.retrieval_predictions import RetrievalPredictions
 from xdeepint_ext.experiments.run_directory import flag_lines, write_atomically
 from xdeepint_ext.experiments.scores import sigmoid
 from xdeepint_ext.experiments.weights import pin_kernels, zero_rows_by_table
@@ -118,6 +119,9 @@ def _predictions(run: Run) -> Iterable[str]:
         return
     split = run.shown_split
     predictions = run.predictions[split]
+    if isinstance(predictions, RetrievalPredictions):
+        yield from retrieval_report.sections(split, predictions)
+        return
     if not isinstance(predictions, Predictions):
         yield from list_report.sections(split, predictions)
         return

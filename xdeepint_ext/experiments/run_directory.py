@@ -18,7 +18,8 @@ __all__ = ["RunDirectory", "flag_lines", "flag_texts", "read_flags"]
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
 # TensorFlow's note of the latest checkpoint: from then on there is something to go on from.
 CHECKPOINT = os.path.join("checkpoints", "checkpoint")
-# The models that have a command of their own; that of RankTower trains the others.
+# The models that have a command of their own; that of RankTower trains the others, that of CROLoss those of retrieval.
+RETRIEVAL = ("mf", "pooled", "sasrec")
 OWN_COMMAND = ("adaensemble", "dynint", "groupce", "ranktower", "xdeepint")
 # What a process leaves that was killed before it wrote its flags.
 BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
@@ -146,7 +147,7 @@ def write_atomically(path: str, text: str) -> None:
 
 def _title(config: Config) -> list[str]:
     own = config.model in OWN_COMMAND
-    command = config.model if own else "ranktower"
+    command = config.model if own else "croloss" if config.model in RETRIEVAL else "ranktower"
     title = f"# python -m xdeepint_ext.experiments.{command} --flagfile={FLAGS_FILE}"
     return [title] if own else [title, f"--model={config.model}"]
 

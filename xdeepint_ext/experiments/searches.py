@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xdeepint_ext.experiments.retrieval_tables import RETRIEVAL_SEARCHES, RETRIEVAL_VARIANTS
+
 __all__ = ["SEARCHES", "VARIANTS"]
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -17,6 +19,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         objective: {"model": "groupce", "objective": objective}
         for objective in ("logloss", "pairwise_logistic", "softmax_ce", "list_ce", "jrc")
     },
+    **RETRIEVAL_VARIANTS,
 }
 """Rows of comparisons that are a model under another name -> flags that make it so."""
 
@@ -216,5 +219,6 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "learning_rate=0.003 units=128,64 temperature=0.5",
         ],
     },
+    **RETRIEVAL_SEARCHES,
 }
 """Data set -> model, or variant -> settings, `flag=value ...`."""

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from xdeepint_ext.experiments.retrieval_tables import RETRIEVAL_ROWS
+
 __all__ = ["TABLES", "Table"]
 
 ADULT_CATEGORICAL = [
@@ -220,5 +222,10 @@ TABLES |= {
     for name, rows in _GROUPCE_ROWS.items()
 }
 """GroupCE's competitors, its sweeps over batches, levels and codes, its changes to VQ-VAE, and what lists are of."""
+TABLES |= {
+    f"amazon_beauty_croloss_{name}": Table(rows, flagfile="amazon_beauty", base={"model": "sasrec"})
+    for name, rows in RETRIEVAL_ROWS.items()
+}
+"""Tables 3 and 4 of CROLoss, and the runs of its Figures 4 and 5. Table 2 is `--models` after equal searches."""
 
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")

@@ -2,6 +2,7 @@
 
 from xdeepint_ext.layers.all_pairs import score_all_pairs
 from xdeepint_ext.layers.bilinear import SENET, BilinearInteraction
+from xdeepint_ext.layers.causal_attention import CausalSelfAttention
 from xdeepint_ext.layers.cin import CIN
 from xdeepint_ext.layers.cross import VectorCross
 from xdeepint_ext.layers.cross_attention import GatedCrossAttention
@@ -26,6 +27,7 @@ from xdeepint_ext.layers.multi_head_gate import MultiHeadGate
 from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
+from xdeepint_ext.layers.recency_pooling import RecencyPooling
 from xdeepint_ext.layers.residual import ResidualUnits
 from xdeepint_ext.layers.rvq import ResidualVectorQuantizer
 from xdeepint_ext.layers.temperature import Temperature
@@ -37,6 +39,7 @@ __all__ = [
     "SENET",
     "BilinearInteraction",
     "CINExpert",
+    "CausalSelfAttention",
     "ConvExpert",
     "CrossExpert",
     "DynamicActivationPIN",
@@ -56,6 +59,7 @@ __all__ = [
     "MultiHeadPIN",
     "OuterProduct",
     "PINExpert",
+    "RecencyPooling",
     "ResidualUnits",
     "ResidualVectorQuantizer",
     "SelfAttentionExpert",

@@ -6,8 +6,10 @@ from xdeepint_ext.models.dynint import DynInt
 from xdeepint_ext.models.group_ranker import GroupRanker
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.models.ranktower import RankTower
+from xdeepint_ext.models.retrieval import RetrievalModel
 from xdeepint_ext.models.towers import TowerModel
 from xdeepint_ext.models.two_logits import TwoLogitRanker
+from xdeepint_ext.models.user_encoders import MatrixFactorization, PooledHistory, SelfAttentiveHistory
 from xdeepint_ext.models.user_fields import UserProjection
 from xdeepint_ext.models.wrapped_model import WrappedModel
 from xdeepint_ext.models.xdeepint import XDeepInt
@@ -16,8 +18,12 @@ __all__ = [
     "AdaEnsemble",
     "DynInt",
     "GroupRanker",
+    "MatrixFactorization",
+    "PooledHistory",
     "RankTower",
     "RankingModel",
+    "RetrievalModel",
+    "SelfAttentiveHistory",
     "TowerModel",
     "TwoLogitRanker",
     "TwoTower",

@@ -11,12 +11,14 @@ from xdeepint_ext.data.loaders.adult import Adult
 from xdeepint_ext.data.loaders.avazu import Avazu
 from xdeepint_ext.data.loaders.criteo import Criteo
 from xdeepint_ext.data.loaders.csv_file import CsvFile
+from xdeepint_ext.data.loaders.event_logs import AmazonBooks, MovieLensSequences, TaobaoViews
 from xdeepint_ext.data.loaders.ipinyou import IPinYou
 from xdeepint_ext.data.loaders.kuairand import KuaiRand
 from xdeepint_ext.data.loaders.movielens import MovieLens
 from xdeepint_ext.data.loaders.synthetic import Synthetic
 from xdeepint_ext.data.loaders.taobao import Taobao
 from xdeepint_ext.data.loaders.taobao_ad import TaobaoAd
+from xdeepint_ext.data.loaders.user_lines import AmazonBeauty, AmazonSports, Gowalla
 from xdeepint_ext.data.source import Source
 
 __all__ = ["LOADERS", "Loader", "loader_options", "make_loader"]
@@ -31,15 +33,21 @@ class Loader(Protocol):
 
 LOADERS: dict[str, type] = {
     "adult": Adult,
+    "amazon_beauty": AmazonBeauty,
+    "amazon_books": AmazonBooks,
+    "amazon_sports": AmazonSports,
     "avazu": Avazu,
     "criteo": Criteo,
     "csv": CsvFile,
+    "gowalla": Gowalla,
     "ipinyou": IPinYou,
     "kuairand": KuaiRand,
     "movielens": MovieLens,
+    "movielens_sequences": MovieLensSequences,
     "synthetic": Synthetic,
     "taobao": Taobao,
     "taobao_ad": TaobaoAd,
+    "taobao_views": TaobaoViews,
 }
 """Name of a data set -> its loader."""
 
