@@ -27,6 +27,8 @@ from xdeepint_ext.layers.multi_head_pin import MultiHeadPIN
 from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
 from xdeepint_ext.layers.residual import ResidualUnits
+from xdeepint_ext.layers.roberta import RobertaEncoder
+from xdeepint_ext.layers.tag_head import TokenHead
 from xdeepint_ext.layers.temperature import Temperature
 
 __all__ = [
@@ -56,10 +58,12 @@ __all__ = [
     "OuterProduct",
     "PINExpert",
     "ResidualUnits",
+    "RobertaEncoder",
     "SelfAttentionExpert",
     "SparseMoE",
     "SumHead",
     "Temperature",
+    "TokenHead",
     "TopKGate",
     "VectorCross",
     "score_all_pairs",

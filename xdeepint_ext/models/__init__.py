@@ -1,11 +1,23 @@
-"""Models: one paper a file, each a `RankingModel`."""
+"""Models: one paper a file; each is a `RankingModel`, but for those that read texts, `SpanModel`s."""
 
 from xdeepint_ext.models.adaensemble import AdaEnsemble
 from xdeepint_ext.models.baselines.two_tower import TwoTower
 from xdeepint_ext.models.dynint import DynInt
+from xdeepint_ext.models.multi_head_span_qa import MultiHeadSpanQA
+from xdeepint_ext.models.multi_span_tagger import MultiSpanTagger
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.models.ranktower import RankTower
 from xdeepint_ext.models.towers import TowerModel
 from xdeepint_ext.models.xdeepint import XDeepInt
 
-__all__ = ["AdaEnsemble", "DynInt", "RankTower", "RankingModel", "TowerModel", "TwoTower", "XDeepInt"]
+__all__ = [
+    "AdaEnsemble",
+    "DynInt",
+    "MultiHeadSpanQA",
+    "MultiSpanTagger",
+    "RankTower",
+    "RankingModel",
+    "TowerModel",
+    "TwoTower",
+    "XDeepInt",
+]
