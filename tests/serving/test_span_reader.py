@@ -1,5 +1,7 @@
 """From a model of spans to a SavedModel and its client."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +14,7 @@ from xdeepint_ext.data.qa.windows import make_windows
 from xdeepint_ext.layers import RobertaEncoder
 from xdeepint_ext.layers.tagging import SCHEMES
 from xdeepint_ext.models import MultiSpanTagger
-from xdeepint_ext.serving.span_reader import Found, SpanReader, _without, export_spans
+from xdeepint_ext.serving.span_reader import DROPPED, Found, SpanReader, _without, export_spans
 
 pytest.importorskip("tokenizers", reason="needs the extra qa")
 from xdeepint_ext.data.qa.tokenizer import BytePairTokenizer
@@ -40,14 +42,11 @@ def test_the_c_library_answers_as_the_model(cls, tokenizer, tmp_path):
     path = export_spans(model, tokenizer, tmp_path / "m", **WINDOWS)
     assert path == str(tmp_path / "m" / "1")
     here = SpanReader(model.answer, tokenizer, **WINDOWS).read_all(PAIRS)
-    assert all(
-        answer.text == report[answer.start : answer.end]
-        for (_, report), found in zip(PAIRS, here, strict=True)
-        for answer in found
-    )
+    for (_, report), found in zip(PAIRS, here, strict=True):
+        assert all(answer.text == report[answer.start : answer.end] for answer in found)
     assert all(here), "allow_empty is False"
     there = SpanReader.load(tmp_path / "m").read_all(PAIRS)
-    for a, b in zip(sum(here, []), sum(there, []), strict=True):
+    for a, b in zip(chain(*here), chain(*there), strict=True):
         assert (a.text, a.start, a.end) == (b.text, b.start, b.end)
         np.testing.assert_allclose(a.score, b.score, rtol=1e-5)
     questions = [Question(str(i), *pair) for i, pair in enumerate(PAIRS)]
@@ -79,9 +78,7 @@ def test_what_cannot_be_read_is_named(tokenizer, pair, message):
 
 def test_what_is_dropped(tokenizer):
     found = [Found(text, 0, 0, 0.5) for text in ("Tom", "Ann", "Tom", "Tom Smith")]
-    texts = {
-        drop: [answer.text for answer in _without(found, drop)] for drop in ("nothing", "duplicates", "substrings")
-    }
+    texts = {drop: [answer.text for answer in _without(found, drop)] for drop in DROPPED}
     assert texts == {
         "nothing": ["Tom", "Ann", "Tom", "Tom Smith"],
         "duplicates": ["Tom", "Ann", "Tom Smith"],

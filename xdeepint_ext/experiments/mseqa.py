@@ -1,7 +1,7 @@
-"""Trains a model that answers questions about reports with one span or several.
+r"""Trains a model that answers questions about reports with one span or several.
 
     python -m xdeepint_ext.experiments.mseqa --model_dir=MODEL
-    python -m xdeepint_ext.experiments.mseqa --model_dir=MODEL --data_dir=DATA --tokenizer_dir=ROBERTA \\
+    python -m xdeepint_ext.experiments.mseqa --model_dir=MODEL --data_dir=DATA --tokenizer_dir=ROBERTA \
         --size=base --checkpoint=ROBERTA/model.safetensors --learning_rate=3e-5 --epochs=3
 
 Without `--data_dir` it generates smart-home reports; `python -m xdeepint_ext.data.qa.prepare` makes directories of

@@ -91,8 +91,8 @@ def _summary(run: MseqaRun) -> str:
     found = run.metrics
     lines = [
         *found["notes"],
-        f"{found['steps']:,} training steps of {run.config.batch_size:,} windows ({found['finished']}); the weights are "
-        f"those of step {found['best_step']:,}; {found['parameters']:,} parameters; seed {run.config.seed}.",
+        f"{found['steps']:,} training steps of {run.config.batch_size:,} windows ({found['finished']}); the weights "
+        f"are those of step {found['best_step']:,}; {found['parameters']:,} parameters; seed {run.config.seed}.",
     ]
     return f"<p>{'<br>'.join(map(html.escape, lines))}</p>"
 

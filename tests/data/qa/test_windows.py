@@ -83,7 +83,8 @@ def answers_of(windows, questions):
 
 
 def test_gold_answers_come_back_from_tags(tokenizer):
-    questions = generate_reports(60, seed=2) + [
+    questions = [
+        *generate_reports(60, seed=2),
         Question("odd", "Wo?", ODD, (Answer("Zoe\u0308", (ODD.index("Zoe"),)), Answer("מרים", (ODD.index("מרים"),)))),
         Question("emoji", "?", "a 🚪👩 b", (Answer("🚪👩", (2,)),)),
     ]

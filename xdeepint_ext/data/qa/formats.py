@@ -70,11 +70,11 @@ def read_questions(
 
 
 def _load(path: str) -> Any:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
-    with opened as stream:
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8") as stream:
         try:
             return json.load(stream)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
             raise DataError(f"{path} is not JSON: {error}") from None
 
 

@@ -1,6 +1,6 @@
-"""Files of questions -> TFRecord.
+r"""Files of questions -> TFRecord.
 
-    python -m xdeepint_ext.data.qa.prepare --output_dir=DIR \\
+    python -m xdeepint_ext.data.qa.prepare --output_dir=DIR \
         --train=quoref-train.json:quoref --train=drop_dataset_train.json:drop --test=valid.json:multispanqa
 
 A file is PATH:FORMAT, with the formats squad, quoref (SQuAD's layout, all answers together), drop, multispanqa;

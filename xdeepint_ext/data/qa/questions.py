@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from xdeepint_ext.data.manifest import DataError
@@ -96,7 +97,7 @@ class Question:
 
     def _check_overlaps(self) -> None:
         placed = sorted(answer.spans[0] for answer in self.answers if len(answer.starts) == 1)
-        for before, after in zip(placed, placed[1:], strict=False):
+        for before, after in itertools.pairwise(placed):
             if after[0] < before[1]:
                 texts = [self.context[slice(*span)] for span in (before, after)]
                 raise DataError(f"{self.where}: the gold spans overlap: {texts[0]!r} {before} and {texts[1]!r} {after}")
