@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from absl import flags
 
 from xdeepint_ext.data.qa.questions import Answer, Question
 from xdeepint_ext.data.qa.records import load_questions, write_questions
+from xdeepint_ext.experiments.flags import define_options, find_flagfiles, values_of_flags
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.experiments.mseqa_report import highlighted
 from xdeepint_ext.experiments.mseqa_running import WarmupThenLinear, execute_mseqa, run_mseqa
@@ -128,6 +130,16 @@ def test_rates_rise_and_fall():
 def test_bad_flags(options, message):
     with pytest.raises(ValueError, match=message):
         MseqaConfig(**options)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base"))])
+def test_flagfiles_make_a_config(name, expected):
+    values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    define_options([MseqaConfig], values)
+    values(["mseqa", *find_flagfiles([f"--flagfile=mseqa_{name}"])])
+    config = MseqaConfig(**values_of_flags(MseqaConfig, values))
+    assert (config.scheme, config.batch_size, config.size) == expected
 
 
 def test_a_checkpoint_that_is_missing(tmp_path, shared_data):

@@ -39,6 +39,7 @@ class MseqaConfig:
     heads: str = option("tagger", "tagger = tags alone, two_heads = one span or tags, single = one span", HEADS)
     scheme: str = option("bio", "how tags spell spans", tuple(SCHEMES))
     likelihood: str = option("marginal", "over the gold taggings, where there are several", OVER_TAGGINGS)
+    head_units: int | None = option(None, "of the tags' head; TASE: min(width, 1024), the default; MultiSpanQA: 0")
     allow_empty: bool = option(True, "whether no answer is an answer; TASE: false")
     size: str = option("small", "of the encoder; base and large are RoBERTa's", tuple(SIZES))
     checkpoint: str = option("", "model.safetensors of RoBERTa to start from; none = from scratch", changes="training")

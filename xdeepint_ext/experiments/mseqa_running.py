@@ -142,11 +142,12 @@ def make_model(config: MseqaConfig, data: MseqaData, total_steps: int) -> SpanMo
         config.size, vocab_size=data.tokenizer.vocab_size, max_positions=longest + 2, dropout=config.dropout
     )
     shared: dict[str, Any] = {"scheme": config.scheme, "dropout": config.dropout, "allow_empty": config.allow_empty}
+    tags: dict[str, Any] = {"likelihood": config.likelihood, "head_units": config.head_units}
     model: SpanModel
     if config.heads == "tagger":
-        model = MultiSpanTagger(encoder, likelihood=config.likelihood, **shared)
+        model = MultiSpanTagger(encoder, **tags, **shared)
     elif config.heads == "two_heads":
-        model = MultiHeadSpanQA(encoder, likelihood=config.likelihood, **shared)
+        model = MultiHeadSpanQA(encoder, **tags, **shared)
     else:
         model = SingleSpanQA(encoder, **shared)
     model.build_weights()

@@ -23,7 +23,8 @@ def score_answers(questions: Sequence[Question], found: Sequence[Sequence[Found]
 
     Returns:
       `exact_precision`, `exact_recall`, `exact_f1` and `partial_f1` (MultiSpanQA's), `drop_em` and `drop_f1` (the best
-      over alternative answer sets), `squad_em` and `squad_f1` where a question has one answer at most, `questions`.
+      over alternative answer sets), `squad_em` and `squad_f1` of the questions with one answer at most (several answers
+      given are joined to one text), `questions`.
     """
     values = _score(questions, found)
     for name, rows in by_number_of_answers(questions).items():

@@ -31,7 +31,7 @@ def drop_scores(predictions: Sequence[str], golds: Sequence[str]) -> tuple[float
 
     Example:
       >>> drop_scores(["Tom Smith", "Ann"], ["Ann", "Tom"])
-      (0.0, 0.84)
+      (0.0, 0.83)
 
     Source: Dua et al., DROP (arXiv 1903.00161), section 5.1 and official evaluation.
     """
