@@ -79,7 +79,20 @@ def test_sizes_are_roberta_s():
     assert encoder.count_params() == weights == 124_055_040
 
 
+def test_positions_may_start_as_waves():
+    encoder = RobertaEncoder.of_size("tiny", vocab_size=5, max_positions=9)
+    encoder.build((None, None))
+    table = encoder.positions.embeddings.numpy()
+    scale = encoder.deviation * math.sqrt(2)
+    np.testing.assert_allclose(
+        table[3, 4:6], [scale * f(3 / 10000 ** (4 / 32)) for f in (math.sin, math.cos)], rtol=1e-5
+    )
+    assert encoder.deviation == pytest.approx(math.sqrt((table**2).mean()))
+
+
 def test_bad_arguments():
+    with pytest.raises(ValueError, match="position_start must be one of"):
+        RobertaEncoder(position_start="x")
     with pytest.raises(ValueError, match="num_heads must divide width"):
         RobertaEncoder(width=10, num_heads=3)
     with pytest.raises(ValueError, match="size must be one of"):

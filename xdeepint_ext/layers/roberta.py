@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.registry import register
 
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"num_layers": 2, "num_heads": 2, "width": 32, "hidden_width": 64},
-    "small": {"num_layers": 4, "num_heads": 4, "width": 64, "hidden_width": 256},
+FROM_SCRATCH = {"deviation": 0.1, "position_start": "sinusoids"}
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"num_layers": 2, "num_heads": 2, "width": 32, "hidden_width": 64, **FROM_SCRATCH},
+    "small": {"num_layers": 4, "num_heads": 4, "width": 64, "hidden_width": 256, **FROM_SCRATCH},
     "base": {"num_layers": 12, "num_heads": 12, "width": 768, "hidden_width": 3072},
     "large": {"num_layers": 24, "num_heads": 16, "width": 1024, "hidden_width": 4096},
 }
-"""`base` and `large` are RoBERTa's; `tiny` is for tests and `small` for training from scratch, our choice."""
+"""`base` and `large` are RoBERTa's; `tiny` is for tests and `small` for training from scratch, our choice.
+
+Narrow vectors need larger initial weights than RoBERTa's: attention would start all but blind to what it attends to.
+"""
+
+POSITION_STARTS = ("normal", "sinusoids")
 
 
 @register
@@ -39,6 +48,8 @@ class RobertaEncoder(tf.keras.layers.Layer):
       pad_id: id of the padding token; RoBERTa's 1.
       epsilon: of the normalisations; RoBERTa's 1e-5.
       deviation: of the initial weights, truncated normal; RoBERTa's 0.02.
+      position_start: the initial position table: `normal`, RoBERTa's, or `sinusoids` of the same deviation, with which
+        neighbours are alike from the start; for training from scratch on little data, our choice.
 
     Call arguments:
       inputs: (B, n) integers, token ids; n <= max_positions - pad_id - 1.
@@ -48,7 +59,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
       (B, n, width), in the compute dtype; what stands at padding is of no use.
 
     Raises:
-      ValueError: num_heads does not divide width, or n is too large.
+      ValueError: num_heads does not divide width, an unknown position_start, or n is too large.
 
     Example:
       >>> encoder = RobertaEncoder.of_size("tiny", vocab_size=10)
@@ -70,9 +81,12 @@ class RobertaEncoder(tf.keras.layers.Layer):
         pad_id: int = 1,
         epsilon: float = 1e-5,
         deviation: float = 0.02,
+        position_start: str = "normal",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if position_start not in POSITION_STARTS:
+            raise ValueError(f"position_start must be one of {POSITION_STARTS}, got {position_start!r}")
         if width % num_heads:
             raise ValueError(f"num_heads must divide width, got num_heads={num_heads}, width={width}")
         self.vocab_size = vocab_size
@@ -85,6 +99,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
         self.pad_id = pad_id
         self.epsilon = epsilon
         self.deviation = deviation
+        self.position_start = position_start
 
     @classmethod
     def of_size(cls, size: str, **options: Any) -> RobertaEncoder:
@@ -99,7 +114,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         self.words = self._table(self.vocab_size, "words")
-        self.positions = self._table(self.max_positions, "positions")
+        self.positions = self._table(self.max_positions, "positions", self.position_start)
         self.types = self._table(1, "types")
         self.norm = tf.keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", dtype=self.dtype_policy)
         self.drop = tf.keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
@@ -137,8 +152,10 @@ class RobertaEncoder(tf.keras.layers.Layer):
             x = block(x, there=there, training=training)
         return x
 
-    def _table(self, rows: int, name: str) -> tf.keras.layers.Embedding:
-        initial = tf.keras.initializers.TruncatedNormal(stddev=self.deviation)
+    def _table(self, rows: int, name: str, start: str = "normal") -> tf.keras.layers.Embedding:
+        initial: Any = tf.keras.initializers.TruncatedNormal(stddev=self.deviation)
+        if start == "sinusoids":
+            initial = tf.keras.initializers.Constant(_sinusoids(rows, self.width, self.deviation))
         return tf.keras.layers.Embedding(rows, self.width, initial, name=name, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
@@ -153,8 +170,16 @@ class RobertaEncoder(tf.keras.layers.Layer):
             "pad_id",
             "epsilon",
             "deviation",
+            "position_start",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _sinusoids(rows: int, width: int, deviation: float) -> np.ndarray:
+    """(rows, width): sines and cosines of wave lengths from 2π to 20000π, Vaswani et al. (arXiv 1706.03762), 3.5."""
+    angles = np.arange(rows)[:, np.newaxis] * 10000.0 ** (-2.0 * (np.arange(width) // 2) / width)
+    waves = np.where(np.arange(width) % 2, np.cos(angles), np.sin(angles))
+    return (deviation * math.sqrt(2.0) * waves).astype(np.float32)
 
 
 class _Block(tf.keras.layers.Layer):
