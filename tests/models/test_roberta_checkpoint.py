@@ -118,7 +118,7 @@ def test_parity_with_transformers(tmp_path):
         initializer_range=0.3,
         layer_norm_eps=1e-5,
     )
-    reference = transformers.TFRobertaModel(config, add_pooling_layer=False)
+    reference = transformers.TFRobertaModel(config)
     expected = reference(IDS, attention_mask=(IDS != 1).astype(np.int32)).last_hidden_state.numpy()
     numpy = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "model.safetensors"

@@ -199,9 +199,12 @@ def _describe(config: MseqaConfig, data: MseqaData, model: SpanModel, state: Run
     sources = ", ".join(f"{source} ({count:,})" for source, count in data.trained_on.items())
     start = f"starting from {os.path.basename(config.checkpoint)}" if config.checkpoint else "from random weights"
     notes = [f"trained on {sources}, {start}"]
-    cut = data.windows("train").cut_taggings
-    if cut:
-        notes.append(f"{cut:,} training questions have more than {config.max_taggings} gold taggings; the first count")
+    windows = data.windows("train")
+    if windows.cut_taggings:
+        cut = f"{windows.cut_taggings:,} training questions have more than {config.max_taggings} gold taggings"
+        notes.append(f"{cut}; the first count")
+    if windows.merged_answers:
+        notes.append(f"{windows.merged_answers:,} training questions have answers that share a token, learned as one")
     return {
         "dataset": data.manifest.dataset,
         "model": config.model,

@@ -73,7 +73,7 @@ class SpanReader:
             raise ValueError(f"drop must be one of {DROPPED}, got {drop!r}")
         self._answer, self._tokenizer, self._drop = answer, tokenizer, drop
         self._loaded: Any = None
-        self._options = {"max_length": max_length, "overlap": overlap, "whole_words": whole_words}
+        self._options: dict[str, Any] = {"max_length": max_length, "overlap": overlap, "whole_words": whole_words}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], drop: str = "duplicates") -> SpanReader:

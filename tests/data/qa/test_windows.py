@@ -127,6 +127,13 @@ def test_answers_without_places_have_several_taggings(tokenizer):
     assert few.taggings.shape[1] == 1 and few.cut_taggings == 1
 
 
+def test_answers_that_share_a_token_are_one(tokenizer):
+    question = Question("1", "Who?", "Tom came", (Answer("om", (1,)), Answer("T", (0,)), Answer("came", (4,))))
+    windows = make_windows([question], BytePairTokenizer.train(["Tom Tom came"] * 3, 300), BIO)
+    assert windows.merged_answers == 1 and windows.num_answers.tolist() == [2]
+    assert answers_of(windows, [question]) == [{(0, 3), (4, 8)}]
+
+
 def test_no_answer_is_outside_throughout(tokenizer):
     windows = make_windows([Question("1", "Who?", "Tom came.")], tokenizer, BIO)
     assert not windows.taggings.any() and windows.spans.tolist() == [[[0, 0]]] and windows.num_answers.tolist() == [0]
@@ -137,7 +144,6 @@ def test_no_answer_is_outside_throughout(tokenizer):
     [
         (Question("1", "Who?", ""), {}, DataError, "the context is empty"),
         (Question("1", "Who " * 30, "Tom " * 60), {"max_length": 40}, DataError, "leaves .* of max_length=40"),
-        (Question("1", "Who?", "Tom", (Answer("T", (0,)), Answer("om", (1,)))), {}, DataError, "gold spans overlap"),
         (Question("1", "Who?", "Tom"), {"overlap": -1}, ValueError, "expected max_length"),
     ],
 )
@@ -146,7 +152,8 @@ def test_bad_input(tokenizer, question, options, error, message):
         make_windows([question], BytePairTokenizer.train(["Tom Tom Tom"], 300), BIO, **options)
 
 
-FILES = ("how_many_answers_drop", "how_many_answers_multispanqa", "how_many_answers_quoref")
+# Answers that the annotation begins or ends inside a token, such as "males" in "females".
+FILES = {"how_many_answers_drop": 74, "how_many_answers_multispanqa": 0, "how_many_answers_quoref": 10}
 
 
 @pytest.mark.slow
@@ -154,14 +161,14 @@ FILES = ("how_many_answers_drop", "how_many_answers_multispanqa", "how_many_answ
 def test_offsets_round_trip_on_real_files(shared_data, name):
     tokenizer = BytePairTokenizer.load(shared_data("roberta_bpe"))
     questions = read_questions(shared_data("multispan_qa") / f"{name}.json.gz", "quoref", max_bad_records=1)
-    windows = make_windows(questions, tokenizer, BIO, overlap=128, whole_words=False)
-    found = answers_of(windows, questions)
-    wrong = [
-        (question.id, question.answer_texts)
-        for question, spans in zip(questions, found, strict=True)
-        if spans != {answer.spans[0] for answer in question.answers}
-    ]
-    assert not wrong
+    found = answers_of(make_windows(questions, tokenizer, BIO, whole_words=False), questions)
+    others = 0
+    for question, spans in zip(questions, found, strict=True):
+        for start, end in (answer.spans[0] for answer in question.answers):
+            if (start, end) not in spans:
+                others += 1
+                assert any(first <= start and end <= last for first, last in spans), question.id
+    assert others == FILES[name]
 
 
 def test_roberta_s_known_ids(shared_data):

@@ -106,7 +106,7 @@ def _answering(draw: random.Random, ask: Ask, given: Mapping[str, str], count: i
     found = []
     different = draw.sample(VALUES[ask.asked], count) if ask.asked != "time" else [""] * count
     for value in different:
-        values = {field: draw.choice(VALUES[field]) for field in KINDS[ask.kind].fields} | given
+        values = {field: draw.choice(VALUES[field]) for field in KINDS[ask.kind].fields} | dict(given)
         found.append(Event(ask.kind, values if ask.asked == "time" else {**values, ask.asked: value}))
     return found
 

@@ -136,8 +136,9 @@ class BytePairTokenizer:
         )
         learner.train_from_iterator(texts, trainer)
         model = json.loads(learner.to_str())["model"]
-        pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
-        return cls(model["vocab"], pairs)
+        # Older versions of the library write a pair as one text.
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        return cls(model["vocab"], [(first, second) for first, second in pairs])
 
 
 def _words(offsets: np.ndarray, numbers: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,8 @@ __all__ = ["Windows", "make_windows"]
 
 NOWHERE = -1
 
+Span = tuple[int, int]
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -32,6 +34,7 @@ class Windows:
       spans: (W, M, 2) int32: acceptable single answers, (first, last token); (0, 0) = none here; -1 = fewer.
       num_answers: (W,) int32: different answers in the window.
       cut_taggings: questions whose taggings were more than K.
+      merged_answers: questions with answers that share a token; these are learned as one.
     """
 
     token_ids: np.ndarray
@@ -42,6 +45,7 @@ class Windows:
     spans: np.ndarray
     num_answers: np.ndarray
     cut_taggings: int = 0
+    merged_answers: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -95,7 +99,7 @@ def make_windows(
       whole_words: whether `offsets` are those of the tokens' words: an answer then never ends inside a word.
 
     Raises:
-      DataError: a question or context has no token, a question leaves no room for its context, or gold spans overlap.
+      DataError: a question, context or answer has no token, or a question leaves no room for its context.
       ValueError: max_length, overlap or max_taggings is out of range.
     """
     if overlap < 0 or max_taggings < 1 or max_length < 6:
@@ -103,17 +107,18 @@ def make_windows(
             f"expected max_length >= 6, overlap >= 0 and max_taggings >= 1, got {max_length}, {overlap}, {max_taggings}"
         )
     rows: list[_Row] = []
-    cut = 0
+    cut = merged = 0
     for number, question in enumerate(questions):
         asked, context = tokenizer.encode(question.question.strip()), tokenizer.encode(question.context)
         places = [_token_spans(question, context, answer.spans) for answer in question.answers]
         found = [
-            _Row(number, asked, context, window, owned, *_gold(question, places, window, max_taggings))
+            _Row(number, asked, context, window, owned, _gold(places, window, max_taggings))
             for window, owned in _cut(question, len(asked), len(context), max_length, overlap)
         ]
-        cut += any(row.cut for row in found)
+        cut += any(row.gold.cut for row in found)
+        merged += any(row.gold.merged for row in found)
         rows += found
-    return _stack(rows, scheme, cut, whole_words)
+    return dataclasses.replace(_stack(rows, scheme, whole_words), cut_taggings=cut, merged_answers=merged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +128,9 @@ class _Row:
     report: int
     asked: Tokens
     context: Tokens
-    window: tuple[int, int]
-    owned: tuple[int, int]
-    taggings: tuple[tuple[tuple[int, int], ...], ...]
-    singles: tuple[tuple[int, int], ...]
-    num_answers: int
-    cut: bool
+    window: Span
+    owned: Span
+    gold: _Gold
 
     @property
     def length(self) -> int:
@@ -170,28 +172,49 @@ def _token_spans(question: Question, context: Tokens, spans: Sequence[tuple[int,
     return found
 
 
-def _gold(
-    question: Question, places: Sequence[Sequence[tuple[int, int]]], window: tuple[int, int], most: int
-) -> tuple[tuple[tuple[tuple[int, int], ...], ...], tuple[tuple[int, int], ...], int, bool]:
-    """Taggings (as sets of spans), single answers, number of answers, and whether taggings were left out."""
+@dataclasses.dataclass(frozen=True)
+class _Gold:
+    """Of a window: gold taggings as sets of spans, single answers, number of answers, what was left out or merged."""
+
+    taggings: tuple[tuple[Span, ...], ...] = ((),)
+    singles: tuple[Span, ...] = ()
+    num_answers: int = 0
+    cut: bool = False
+    merged: bool = False
+
+
+def _gold(places: Sequence[Sequence[Span]], window: Span, most: int) -> _Gold:
+    """The gold of a window from the tokens of each answer's places."""
     seen = [[span for span in spans if window[0] <= span[0] and span[1] <= window[1]] for spans in places]
     seen = [spans for spans in seen if spans]
     if not seen:
-        return ((),), (), 0, False
+        return _Gold()
     choices = (tuple(sorted(choice)) for choice in itertools.product(*seen))
     fitting = (choice for choice in choices if all(a[1] <= b[0] for a, b in itertools.pairwise(choice)))
-    distinct = dict.fromkeys(itertools.islice(fitting, most + 1))
-    if not distinct:
-        raise DataError(f"{question.where}: the gold spans overlap: {list(question.answer_texts)}")
+    distinct = tuple(dict.fromkeys(itertools.islice(fitting, most + 1)))
     singles = tuple(dict.fromkeys(span for spans in seen for span in spans))[:most]
-    return tuple(distinct)[:most], singles, len(seen), len(distinct) > most
+    if not distinct:
+        first = _merged(sorted(spans[0] for spans in seen))
+        return _Gold((first,), singles, len(first), merged=True)
+    return _Gold(distinct[:most], singles, len(seen), cut=len(distinct) > most)
 
 
-def _stack(rows: Sequence[_Row], scheme: TagScheme, cut: int, whole_words: bool) -> Windows:
+def _merged(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Spans in order, those that share a token as one."""
+    found = [spans[0]]
+    for first, last in spans[1:]:
+        if first < found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def _stack(rows: Sequence[_Row], scheme: TagScheme, whole_words: bool) -> Windows:
     """Windows of equal length."""
     count, n = len(rows), -(-max((row.length for row in rows), default=8) // 8) * 8
-    most = max((len(row.taggings) for row in rows), default=1)
-    most_singles = max((len(row.singles) for row in rows), default=1) or 1
+    most = max((len(row.gold.taggings) for row in rows), default=1)
+    most_singles = max((len(row.gold.singles) for row in rows), default=1) or 1
     windows = Windows(
         token_ids=np.full((count, n), PAD, np.int32),
         reports=np.array([row.report for row in rows], np.int32),
@@ -199,8 +222,7 @@ def _stack(rows: Sequence[_Row], scheme: TagScheme, cut: int, whole_words: bool)
         offsets=np.zeros((count, n, 2), np.int32),
         taggings=np.full((count, most, n), NOWHERE, np.int8),
         spans=np.full((count, most_singles, 2), NOWHERE, np.int32),
-        num_answers=np.array([row.num_answers for row in rows], np.int32),
-        cut_taggings=cut,
+        num_answers=np.array([row.gold.num_answers for row in rows], np.int32),
     )
     for index, row in enumerate(rows):
         first, last = row.window
@@ -212,8 +234,8 @@ def _stack(rows: Sequence[_Row], scheme: TagScheme, cut: int, whole_words: bool)
         )
         windows.offsets[index, here] = (row.context.words if whole_words else row.context.offsets)[first:last]
         shift = row.start - first
-        for k, spans in enumerate(row.taggings):
+        for k, spans in enumerate(row.gold.taggings):
             windows.taggings[index, k] = tags_of_spans([(a + shift, b + shift) for a, b in spans], n, scheme)
-        singles = [(a + shift, b - 1 + shift) for a, b in row.singles] or [(0, 0)]
+        singles = [(a + shift, b - 1 + shift) for a, b in row.gold.singles] or [(0, 0)]
         windows.spans[index, : len(singles)] = singles
     return windows
