@@ -90,6 +90,18 @@ def test_positions_may_start_as_waves():
     assert encoder.deviation == pytest.approx(math.sqrt((table**2).mean()))
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_queries_and_keys_may_start_alike(alike):
+    tf.keras.utils.set_random_seed(3)
+    encoder, again = make(alike=alike), make(alike=alike)
+    for model in (encoder, again):
+        model.build((None, None))
+    kernels = [block.query.kernel.numpy() for block in encoder.blocks]
+    for block, kernel in zip(encoder.blocks, kernels, strict=True):
+        assert np.array_equal(block.key.kernel, kernel) == alike
+    assert not np.array_equal(*kernels) and not np.array_equal(kernels[0], again.blocks[0].query.kernel)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="position_start must be one of"):
         RobertaEncoder(position_start="x")

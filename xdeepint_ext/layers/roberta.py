@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.registry import register
 
-FROM_SCRATCH = {"deviation": 0.1, "position_start": "sinusoids"}
+FROM_SCRATCH = {"deviation": 0.1, "position_start": "sinusoids", "alike": True}
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 2, "num_heads": 2, "width": 32, "hidden_width": 64, **FROM_SCRATCH},
@@ -50,6 +51,8 @@ class RobertaEncoder(tf.keras.layers.Layer):
       deviation: of the initial weights, truncated normal; RoBERTa's 0.02.
       position_start: the initial position table: `normal`, RoBERTa's, or `sinusoids` of the same deviation, with which
         neighbours are alike from the start; for training from scratch on little data, our choice.
+      alike: whether queries and keys start with equal weights, so that a token first attends to what is like it: the
+        same word elsewhere, or a neighbour; for training from scratch, our choice.
 
     Call arguments:
       inputs: (B, n) integers, token ids; n <= max_positions - pad_id - 1.
@@ -82,6 +85,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
         epsilon: float = 1e-5,
         deviation: float = 0.02,
         position_start: str = "normal",
+        alike: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +104,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
         self.epsilon = epsilon
         self.deviation = deviation
         self.position_start = position_start
+        self.alike = alike
 
     @classmethod
     def of_size(cls, size: str, **options: Any) -> RobertaEncoder:
@@ -126,6 +131,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
                 self.dropout,
                 self.epsilon,
                 self.deviation,
+                self.alike,
                 name=f"block_{number}",
                 dtype=self.dtype_policy,
             )
@@ -171,6 +177,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
             "epsilon",
             "deviation",
             "position_start",
+            "alike",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -193,14 +200,18 @@ class _Block(tf.keras.layers.Layer):
         dropout: float,
         epsilon: float,
         deviation: float,
+        alike: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._num_heads, self._width = num_heads, width
         policy = self.dtype_policy
+        # Of Python's generator, so that tf.keras.utils.set_random_seed decides.
+        shared = random.getrandbits(31) if alike else None
 
         def dense(units: int, name: str, activation: Any = None) -> tf.keras.layers.Dense:
-            initial = tf.keras.initializers.TruncatedNormal(stddev=deviation)
+            seed = shared if name in ("query", "key") else None
+            initial = tf.keras.initializers.TruncatedNormal(stddev=deviation, seed=seed)
             return tf.keras.layers.Dense(units, activation, kernel_initializer=initial, name=name, dtype=policy)
 
         def norm(name: str) -> tf.keras.layers.LayerNormalization:
