@@ -79,32 +79,35 @@ def test_sizes_are_roberta_s():
     assert encoder.count_params() == weights == 124_055_040
 
 
-def test_positions_may_start_as_waves():
-    encoder = RobertaEncoder.of_size("tiny", vocab_size=5, max_positions=9)
+def test_a_mimetic_start_attends_to_the_same_word_and_to_neighbours():
+    rows, width = 40, 32
+    encoder = RobertaEncoder.of_size("tiny", vocab_size=9, max_positions=rows)
     encoder.build((None, None))
-    table = encoder.positions.embeddings.numpy()
-    scale = encoder.deviation * math.sqrt(2)
-    np.testing.assert_allclose(
-        table[3, 4:6], [scale * f(3 / 10000 ** (4 / 32)) for f in (math.sin, math.cos)], rtol=1e-5
-    )
-    assert encoder.deviation == pytest.approx(math.sqrt((table**2).mean()))
+    words, positions = encoder.words.embeddings.numpy(), encoder.positions.embeddings.numpy()
+    assert not words[:, width // 2 :].any() and words[:, : width // 2].all()
+    waves = [f(3 / rows ** (4 / 16)) for f in (math.sin, math.cos)]
+    np.testing.assert_allclose(positions[3, 20:22], math.sqrt(2 / width) * np.array(waves), rtol=1e-5)
+    assert not positions[:, : width // 2].any() and not encoder.types.embeddings.numpy().any()
+    for block in encoder.blocks:
+        assert np.array_equal(block.query.kernel, np.eye(width)) and np.array_equal(block.key.kernel, np.eye(width))
+    likeness = positions @ positions[20]
+    assert (np.diff(likeness[20:24]) < 0).all() and (np.diff(likeness[17:21]) > 0).all()
 
 
-@pytest.mark.parametrize("alike", [True, False])
-def test_queries_and_keys_may_start_alike(alike):
-    tf.keras.utils.set_random_seed(3)
-    encoder, again = make(alike=alike), make(alike=alike)
-    for model in (encoder, again):
-        model.build((None, None))
-    kernels = [block.query.kernel.numpy() for block in encoder.blocks]
-    for block, kernel in zip(encoder.blocks, kernels, strict=True):
-        assert np.array_equal(block.key.kernel, kernel) == alike
-    assert not np.array_equal(*kernels) and not np.array_equal(kernels[0], again.blocks[0].query.kernel)
+def test_a_normal_start_is_roberta_s():
+    encoder = make(start="normal", deviation=None, vocab_size=500, width=64)
+    encoder.build((None, None))
+    cut_at_two = 0.8796  # deviation of a standard normal that is cut at two
+    block = encoder.blocks[0]
+    weights = [x.numpy() for x in (encoder.words.embeddings, encoder.positions.embeddings, block.query.kernel)]
+    for x in weights:
+        assert np.std(x) == pytest.approx(0.02 * cut_at_two, rel=0.1)
+    assert not np.array_equal(weights[0][:12], weights[1]) and not np.array_equal(weights[2], block.key.kernel)
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="position_start must be one of"):
-        RobertaEncoder(position_start="x")
+    with pytest.raises(ValueError, match="start must be one of"):
+        RobertaEncoder(start="x")
     with pytest.raises(ValueError, match="num_heads must divide width"):
         RobertaEncoder(width=10, num_heads=3)
     with pytest.raises(ValueError, match="size must be one of"):

@@ -90,6 +90,10 @@ def test_what_is_dropped(tokenizer):
 
 def test_another_export_is_refused(tokenizer, tmp_path):
     path = export_spans(make(MultiSpanTagger, tokenizer), tokenizer, tmp_path / "m")
+    long = "Tom left. " * 60
+    assert SpanReader.load(path).read("Who?", long), "cut to the encoder's 48 tokens by default"
+    with pytest.raises(ValueError, match="max_length must be at most the encoder's 48 tokens, got 49"):
+        export_spans(make(MultiSpanTagger, tokenizer), tokenizer, tmp_path / "n", max_length=49)
     with pytest.raises(FileExistsError):
         export_spans(make(MultiSpanTagger, tokenizer), tokenizer, tmp_path / "m", version=1)
     (tmp_path / "m" / "1" / "assets.extra" / "span_reader.json").unlink()

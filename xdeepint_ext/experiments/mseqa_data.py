@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from xdeepint_ext.data.memory import batches
 from xdeepint_ext.data.qa.questions import Question
 from xdeepint_ext.data.qa.records import SCHEMA, load_questions
 from xdeepint_ext.data.qa.reports import generate_reports
-from xdeepint_ext.data.qa.tokenizer import BytePairTokenizer
+from xdeepint_ext.data.qa.tokenizer import PAD, BytePairTokenizer
 from xdeepint_ext.data.qa.windows import Windows, make_windows
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.layers.tagging import find_scheme
@@ -58,10 +59,14 @@ class MseqaData:
         return self._windows[split]
 
     def train(self, start_step: int) -> tf.data.Dataset:
-        """Batches of training windows without end, from a step on; their order depends on the seed only."""
+        """Batches of training windows without end, from a step on; their order depends on the seed only.
+
+        They are as long as the longest window of the batch; with XLA, which compiles each length anew, of all.
+        """
         windows, config = self.windows("train"), self._config
         order = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
-        return batches((windows.features, windows.labels), config.batch_size, **order)  # type: ignore[arg-type]
+        found = batches((windows.features, windows.labels), config.batch_size, **order)  # type: ignore[arg-type]
+        return found if config.jit_compile else found.map(_shortened)
 
     @property
     def trained_on(self) -> dict[str, int]:
@@ -70,6 +75,13 @@ class MseqaData:
         for question in self.questions["train"]:
             found[question.source] = found.get(question.source, 0) + 1
         return found
+
+
+def _shortened(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> tuple[Any, Any]:
+    """A batch without the columns that are padding in all its windows."""
+    ids = features["token_ids"]
+    length = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))
+    return {"token_ids": ids[:, :length]}, {**labels, "taggings": labels["taggings"][..., :length]}
 
 
 def _load(config: MseqaConfig) -> tuple[Manifest, Mapping[str, Sequence[Question]]]:

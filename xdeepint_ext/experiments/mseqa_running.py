@@ -190,7 +190,10 @@ def _write(run: MseqaRun, directory: RunDirectory) -> None:
         mseqa_report.write(run, directory.file("report.html"))
     if config.export:
         where = directory.file("saved_model")
-        export_spans(run.model, run.data.tokenizer, where, max_length=config.max_length, overlap=config.overlap)
+        # An encoder from scratch has no positions beyond its longest window.
+        fits = config.max_length <= run.model.encoder.longest
+        windows = {"max_length": config.max_length, "overlap": config.overlap} if fits else {}
+        export_spans(run.model, run.data.tokenizer, where, **windows)
     directory.write_metrics(run.metrics)
 
 
@@ -205,6 +208,8 @@ def _describe(config: MseqaConfig, data: MseqaData, model: SpanModel, state: Run
         notes.append(f"{cut}; the first count")
     if windows.merged_answers:
         notes.append(f"{windows.merged_answers:,} training questions have answers that share a token, learned as one")
+    if windows.cut_answers:
+        notes.append(f"{windows.cut_answers:,} training questions have answers that no window holds whole, not learned")
     return {
         "dataset": data.manifest.dataset,
         "model": config.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,15 @@ import tensorflow as tf
 from xdeepint_ext.utils.dtypes import at_least_float32
 from xdeepint_ext.utils.registry import register
 
-FROM_SCRATCH = {"deviation": 0.1, "position_start": "sinusoids", "alike": True}
+STARTS = ("normal", "mimetic")
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"num_layers": 2, "num_heads": 2, "width": 32, "hidden_width": 64, **FROM_SCRATCH},
-    "small": {"num_layers": 4, "num_heads": 4, "width": 64, "hidden_width": 256, **FROM_SCRATCH},
+    "tiny": {"num_layers": 2, "num_heads": 2, "width": 32, "hidden_width": 64, "start": "mimetic"},
+    "small": {"num_layers": 3, "num_heads": 4, "width": 64, "hidden_width": 256, "start": "mimetic"},
     "base": {"num_layers": 12, "num_heads": 12, "width": 768, "hidden_width": 3072},
     "large": {"num_layers": 24, "num_heads": 16, "width": 1024, "hidden_width": 4096},
 }
-"""`base` and `large` are RoBERTa's; `tiny` is for tests and `small` for training from scratch, our choice.
-
-Narrow vectors need larger initial weights than RoBERTa's: attention would start all but blind to what it attends to.
-"""
-
-POSITION_STARTS = ("normal", "sinusoids")
+"""`base` and `large` are RoBERTa's; `tiny` is for tests and `small` for training from scratch, our choice."""
 
 
 @register
@@ -48,11 +43,13 @@ class RobertaEncoder(tf.keras.layers.Layer):
       dropout: of embeddings, attention's weights and both sub-layers' outputs; RoBERTa's 0.1.
       pad_id: id of the padding token; RoBERTa's 1.
       epsilon: of the normalisations; RoBERTa's 1e-5.
-      deviation: of the initial weights, truncated normal; RoBERTa's 0.02.
-      position_start: the initial position table: `normal`, RoBERTa's, or `sinusoids` of the same deviation, with which
-        neighbours are alike from the start; for training from scratch on little data, our choice.
-      alike: whether queries and keys start with equal weights, so that a token first attends to what is like it: the
-        same word elsewhere, or a neighbour; for training from scratch, our choice.
+      start: how the weights start. `normal`: truncated normals, RoBERTa's. `mimetic`: for training from scratch on
+        little data: words fill the first half of a vector and sinusoids of the position the last, and queries and keys
+        are the identity, so that half the heads first attend to the same word elsewhere, and half to neighbours.
+        After Trockman and Kolter, Mimetic Initialization of Self-Attention Layers (arXiv 2305.09828); the halves are
+        our choice.
+      deviation: of the initial weights, before normals are cut at twice that; None = 0.02, RoBERTa's, for `normal`, and
+        `1 / sqrt(width)` for `mimetic`.
 
     Call arguments:
       inputs: (B, n) integers, token ids; n <= max_positions - pad_id - 1.
@@ -83,14 +80,13 @@ class RobertaEncoder(tf.keras.layers.Layer):
         dropout: float = 0.1,
         pad_id: int = 1,
         epsilon: float = 1e-5,
-        deviation: float = 0.02,
-        position_start: str = "normal",
-        alike: bool = False,
+        start: str = "normal",
+        deviation: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if position_start not in POSITION_STARTS:
-            raise ValueError(f"position_start must be one of {POSITION_STARTS}, got {position_start!r}")
+        if start not in STARTS:
+            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
         if width % num_heads:
             raise ValueError(f"num_heads must divide width, got num_heads={num_heads}, width={width}")
         self.vocab_size = vocab_size
@@ -102,9 +98,8 @@ class RobertaEncoder(tf.keras.layers.Layer):
         self.dropout = dropout
         self.pad_id = pad_id
         self.epsilon = epsilon
+        self.start = start
         self.deviation = deviation
-        self.position_start = position_start
-        self.alike = alike
 
     @classmethod
     def of_size(cls, size: str, **options: Any) -> RobertaEncoder:
@@ -117,10 +112,21 @@ class RobertaEncoder(tf.keras.layers.Layer):
             raise ValueError(f"size must be one of {tuple(SIZES)}, got {size!r}")
         return cls(**{**SIZES[size], **options})
 
+    @property
+    def longest(self) -> int:
+        """Tokens of an input at most."""
+        return self.max_positions - self.pad_id - 1
+
     def build(self, input_shape: Any) -> None:
-        self.words = self._table(self.vocab_size, "words")
-        self.positions = self._table(self.max_positions, "positions", self.position_start)
-        self.types = self._table(1, "types")
+        mimetic = self.start == "mimetic"
+        deviation = self.deviation
+        if deviation is None:
+            deviation = self.width**-0.5 if mimetic else 0.02
+        # An instance each: one that is used twice gives the same values twice.
+        words, positions, types = (tf.keras.initializers.TruncatedNormal(stddev=deviation) for _ in range(3))
+        self.words = self._table(self.vocab_size, "words", _FirstHalf(words) if mimetic else words)
+        self.positions = self._table(self.max_positions, "positions", _LastHalf(deviation) if mimetic else positions)
+        self.types = self._table(1, "types", "zeros" if mimetic else types)
         self.norm = tf.keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", dtype=self.dtype_policy)
         self.drop = tf.keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
         self.blocks = [
@@ -130,8 +136,8 @@ class RobertaEncoder(tf.keras.layers.Layer):
                 self.hidden_width,
                 self.dropout,
                 self.epsilon,
-                self.deviation,
-                self.alike,
+                deviation,
+                mimetic,
                 name=f"block_{number}",
                 dtype=self.dtype_policy,
             )
@@ -147,9 +153,9 @@ class RobertaEncoder(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        most = self.max_positions - self.pad_id - 1
-        if inputs.shape[1] is not None and inputs.shape[1] > most:
-            raise ValueError(f"inputs must be (B, n) with n <= {most}, got n={inputs.shape[1]}: cut texts into windows")
+        n = inputs.shape[1]
+        if n is not None and n > self.longest:
+            raise ValueError(f"inputs must be (B, n) with n <= {self.longest}, got n={n}: cut texts into windows")
         there = tf.cast(tf.not_equal(inputs, self.pad_id), tf.int32)
         places = tf.cumsum(there, axis=1) * there + self.pad_id
         x = self.words(inputs) + self.positions(places) + self.types(tf.zeros_like(inputs))
@@ -158,10 +164,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
             x = block(x, there=there, training=training)
         return x
 
-    def _table(self, rows: int, name: str, start: str = "normal") -> tf.keras.layers.Embedding:
-        initial: Any = tf.keras.initializers.TruncatedNormal(stddev=self.deviation)
-        if start == "sinusoids":
-            initial = tf.keras.initializers.Constant(_sinusoids(rows, self.width, self.deviation))
+    def _table(self, rows: int, name: str, initial: Any) -> tf.keras.layers.Embedding:
         return tf.keras.layers.Embedding(rows, self.width, initial, name=name, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
@@ -175,18 +178,38 @@ class RobertaEncoder(tf.keras.layers.Layer):
             "dropout",
             "pad_id",
             "epsilon",
+            "start",
             "deviation",
-            "position_start",
-            "alike",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _sinusoids(rows: int, width: int, deviation: float) -> np.ndarray:
-    """(rows, width): sines and cosines of wave lengths from 2π to 20000π, Vaswani et al. (arXiv 1706.03762), 3.5."""
-    angles = np.arange(rows)[:, np.newaxis] * 10000.0 ** (-2.0 * (np.arange(width) // 2) / width)
-    waves = np.where(np.arange(width) % 2, np.cos(angles), np.sin(angles))
-    return (deviation * math.sqrt(2.0) * waves).astype(np.float32)
+class _FirstHalf(tf.keras.initializers.Initializer):
+    """Another initializer's values in the first half of the columns, 0 in the others."""
+
+    def __init__(self, initial: tf.keras.initializers.Initializer) -> None:
+        self._initial = initial
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        first = tf.range(shape[1]) < shape[1] // 2
+        return self._initial(shape, dtype) * tf.cast(first, dtype)
+
+
+class _LastHalf(tf.keras.initializers.Initializer):
+    """Sinusoids of a deviation, with wave lengths from 2π to 2π rows, in the last half of the columns.
+
+    As of Vaswani et al. (arXiv 1706.03762), section 3.5, which has wave lengths up to 20000π.
+    """
+
+    def __init__(self, deviation: float) -> None:
+        self._deviation = deviation
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        rows, width = shape
+        columns = np.arange(width - width // 2)
+        angles = np.arange(rows)[:, np.newaxis] * float(rows) ** (-2.0 * (columns // 2) / len(columns))
+        waves = self._deviation * math.sqrt(2.0) * np.where(columns % 2, np.cos(angles), np.sin(angles))
+        return tf.constant(np.pad(waves, [(0, 0), (width // 2, 0)]), dtype)
 
 
 class _Block(tf.keras.layers.Layer):
@@ -200,18 +223,17 @@ class _Block(tf.keras.layers.Layer):
         dropout: float,
         epsilon: float,
         deviation: float,
-        alike: bool,
+        mimetic: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._num_heads, self._width = num_heads, width
         policy = self.dtype_policy
-        # Of Python's generator, so that tf.keras.utils.set_random_seed decides.
-        shared = random.getrandbits(31) if alike else None
 
         def dense(units: int, name: str, activation: Any = None) -> tf.keras.layers.Dense:
-            seed = shared if name in ("query", "key") else None
-            initial = tf.keras.initializers.TruncatedNormal(stddev=deviation, seed=seed)
+            initial: Any = tf.keras.initializers.TruncatedNormal(stddev=deviation)
+            if mimetic and name in ("query", "key"):
+                initial = "identity"
             return tf.keras.layers.Dense(units, activation, kernel_initializer=initial, name=name, dtype=policy)
 
         def norm(name: str) -> tf.keras.layers.LayerNormalization:

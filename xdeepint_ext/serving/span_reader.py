@@ -135,8 +135,8 @@ def export_spans(
     path: str | os.PathLike[str],
     version: int | None = None,
     *,
-    max_length: int = 512,
-    overlap: int = 128,
+    max_length: int | None = None,
+    overlap: int | None = None,
     whole_words: bool = True,
 ) -> str:
     """Writes a model as a SavedModel, `path/<version>/`, for TF Serving, with its tokeniser's files for the client.
@@ -151,17 +151,23 @@ def export_spans(
       tokenizer: that of its training.
       path: the model's base folder; made where it does not exist.
       version: a whole number; None = one more than the highest in `path`, 1 at first.
-      max_length: the client's; see `make_windows`.
-      overlap: the client's.
+      max_length: the client's; see `make_windows`; None = the most that the encoder has positions for.
+      overlap: the client's; None = a quarter of max_length, 128 of RoBERTa's 512.
       whole_words: the client's.
 
     Returns:
       The version's folder.
 
     Raises:
+      ValueError: max_length is more than the encoder has positions for.
       FileExistsError: the version exists.
       OSError: it cannot be written.
     """
+    longest = model.encoder.longest
+    max_length = longest if max_length is None else max_length
+    if max_length > longest:
+        raise ValueError(f"max_length must be at most the encoder's {longest} tokens, got {max_length}")
+    overlap = max_length // 4 if overlap is None else overlap
     specs = [tf.TensorSpec(shape, tf.int32, name) for name, shape in INPUTS.items()]
     jit_trunk, model.jit_trunk = model.jit_trunk, False
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.data.qa.formats import read_questions
-from xdeepint_ext.data.qa.questions import Answer, Question
+from xdeepint_ext.data.qa.questions import Answer, Question, occurrences
 from xdeepint_ext.data.qa.reports import generate_reports
 from xdeepint_ext.data.qa.windows import make_windows
 from xdeepint_ext.layers.tagging import SCHEMES
@@ -132,6 +132,22 @@ def test_answers_that_share_a_token_are_one(tokenizer):
     windows = make_windows([question], BytePairTokenizer.train(["Tom Tom came"] * 3, 300), BIO)
     assert windows.merged_answers == 1 and windows.num_answers.tolist() == [2]
     assert answers_of(windows, [question]) == [{(0, 3), (4, 8)}]
+
+
+def test_many_places_of_answers_that_overlap_are_tried_in_time(tokenizer):
+    context = "Tom Smith, Tom, " + "Ann, Ben, Lena, Paul, Omar, Nina, David, Sofia, " * 8
+    names = ["Tom", "Ann", "Ben", "Lena", "Paul", "Omar", "Nina", "David", "Sofia", "Tom Smith"]
+    answers = tuple(Answer(name, occurrences(name, context)) for name in names)
+    windows = make_windows([Question("1", "Who?", context, answers)], tokenizer, BIO)
+    assert windows.taggings.shape[1] == 8 and windows.cut_taggings == 1
+    assert answers_of(windows, [None])[0] >= {(0, 9), (11, 14)}
+
+
+def test_answers_that_fit_no_window_are_counted(tokenizer):
+    question = Question("1", "Who?", "Tom and Ann and " * 20, (Answer("Tom and Ann and " * 10, (16,)),))
+    assert make_windows([question], tokenizer, BIO).cut_answers == 0
+    windows = make_windows([question], tokenizer, BIO, max_length=32, overlap=8)
+    assert windows.cut_answers == 1 and not windows.taggings.any()
 
 
 def test_no_answer_is_outside_throughout(tokenizer):

@@ -35,6 +35,8 @@ class Windows:
       num_answers: (W,) int32: different answers in the window.
       cut_taggings: questions whose taggings were more than K.
       merged_answers: questions with answers that share a token; these are learned as one.
+      cut_answers: questions with answers longer than the windows' overlap that no window holds whole; these are not
+        learned.
     """
 
     token_ids: np.ndarray
@@ -46,6 +48,7 @@ class Windows:
     num_answers: np.ndarray
     cut_taggings: int = 0
     merged_answers: int = 0
+    cut_answers: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -107,18 +110,19 @@ def make_windows(
             f"expected max_length >= 6, overlap >= 0 and max_taggings >= 1, got {max_length}, {overlap}, {max_taggings}"
         )
     rows: list[_Row] = []
-    cut = merged = 0
+    cut_taggings = merged = cut_answers = 0
     for number, question in enumerate(questions):
         asked, context = tokenizer.encode(question.question.strip()), tokenizer.encode(question.context)
         places = [_token_spans(question, context, answer.spans) for answer in question.answers]
-        found = [
-            _Row(number, asked, context, window, owned, _gold(places, window, max_taggings))
-            for window, owned in _cut(question, len(asked), len(context), max_length, overlap)
-        ]
-        cut += any(row.gold.cut for row in found)
+        windows = list(_cut(question, len(asked), len(context), max_length, overlap))
+        found = [_Row(number, asked, context, *window, _gold(places, window[0], max_taggings)) for window in windows]
+        cut_taggings += any(row.gold.cut for row in found)
         merged += any(row.gold.merged for row in found)
+        cut_answers += any(not any(_inside(spans, window) for window, _ in windows) for spans in places)
         rows += found
-    return dataclasses.replace(_stack(rows, scheme, whole_words), cut_taggings=cut, merged_answers=merged)
+    return dataclasses.replace(
+        _stack(rows, scheme, whole_words), cut_taggings=cut_taggings, merged_answers=merged, cut_answers=cut_answers
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,18 +189,30 @@ class _Gold:
 
 def _gold(places: Sequence[Sequence[Span]], window: Span, most: int) -> _Gold:
     """The gold of a window from the tokens of each answer's places."""
-    seen = [[span for span in spans if window[0] <= span[0] and span[1] <= window[1]] for spans in places]
-    seen = [spans for spans in seen if spans]
+    seen = [spans for spans in (_inside(spans, window) for spans in places) if spans]
     if not seen:
         return _Gold()
-    choices = (tuple(sorted(choice)) for choice in itertools.product(*seen))
-    fitting = (choice for choice in choices if all(a[1] <= b[0] for a, b in itertools.pairwise(choice)))
-    distinct = tuple(dict.fromkeys(itertools.islice(fitting, most + 1)))
+    distinct = tuple(dict.fromkeys(itertools.islice(_choices(sorted(seen, key=len)), most + 1)))
     singles = tuple(dict.fromkeys(span for spans in seen for span in spans))[:most]
     if not distinct:
         first = _merged(sorted(spans[0] for spans in seen))
         return _Gold((first,), singles, len(first), merged=True)
     return _Gold(distinct[:most], singles, len(seen), cut=len(distinct) > most)
+
+
+def _inside(spans: Sequence[Span], window: Span) -> list[Span]:
+    """The spans that lie wholly in a window."""
+    return [span for span in spans if window[0] <= span[0] and span[1] <= window[1]]
+
+
+def _choices(places: Sequence[Sequence[Span]], chosen: tuple[Span, ...] = ()) -> Iterator[tuple[Span, ...]]:
+    """One place of each answer, in all ways in which no two share a token."""
+    if not places:
+        yield tuple(sorted(chosen))
+        return
+    for span in places[0]:
+        if all(span[1] <= first or last <= span[0] for first, last in chosen):
+            yield from _choices(places[1:], (*chosen, span))
 
 
 def _merged(spans: Sequence[Span]) -> tuple[Span, ...]:
