@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from absl import flags
 
+from xdeepint_ext.data.qa.formats import read_questions
 from xdeepint_ext.data.qa.questions import Answer, Question
 from xdeepint_ext.data.qa.records import load_questions, write_questions
+from xdeepint_ext.data.qa.tokenizer import BytePairTokenizer
 from xdeepint_ext.experiments.flags import define_options, find_flagfiles, values_of_flags
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.experiments.mseqa_report import highlighted
 from xdeepint_ext.experiments.mseqa_running import WarmupThenLinear, execute_mseqa, run_mseqa
 from xdeepint_ext.experiments.mseqa_scores import score_answers
+from xdeepint_ext.layers import RobertaEncoder
+from xdeepint_ext.models.roberta_checkpoint import _pairs
 from xdeepint_ext.serving.span_reader import Found, SpanReader
 
 TINY = {
@@ -32,7 +36,10 @@ def _tokenizers():
     pytest.importorskip("tokenizers", reason="needs the extra qa")
 
 
-@pytest.mark.parametrize("heads", ["tagger", "two_heads", "single"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("heads", ["tagger", pytest.param("two_heads", marks=SLOW), pytest.param("single", marks=SLOW)])
 def test_a_run_leaves_everything(heads, tmp_path):
     config = MseqaConfig(model_dir=str(tmp_path / "m"), heads=heads, export=True, **TINY)
     metrics = run_mseqa(config)
@@ -50,6 +57,7 @@ def test_a_run_leaves_everything(heads, tmp_path):
         run_mseqa(MseqaConfig(**{**vars(config), "learning_rate": 0.5}))
 
 
+@pytest.mark.slow
 def test_a_broken_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
     options = {**TINY, "dropout": 0.1, "report": False, "eval_every": 3, "checkpoint_every": 1}
     whole = run_mseqa(MseqaConfig(model_dir=str(tmp_path / "whole"), **options))
@@ -132,7 +140,10 @@ def test_bad_flags(options, message):
         MseqaConfig(**options)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base"))])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base")), ("real", ("bio", 32, "small"))],
+)
 def test_flagfiles_make_a_config(name, expected):
     values = flags.FlagValues()
     flags.DEFINE_string("flagfile", "", "", flag_values=values)
@@ -148,10 +159,23 @@ def test_a_checkpoint_that_is_missing(tmp_path, shared_data):
         execute_mseqa(MseqaConfig(**options))
 
 
+def test_a_run_starts_from_a_checkpoint(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy", reason="needs the extra qa")
+    tokenizer = BytePairTokenizer.train(["Who? Tom opened the front door."], 300)
+    tokenizer.save(tmp_path)
+    public = RobertaEncoder.of_size("tiny", vocab_size=tokenizer.vocab_size)
+    public.build((None, None))
+    tensors = {name: np.ascontiguousarray(w.numpy().T if swap else w) for name, (w, swap) in _pairs(public)}
+    numpy.save_file(tensors, tmp_path / "model.safetensors")
+    places = {"checkpoint": str(tmp_path / "model.safetensors"), "tokenizer_dir": str(tmp_path)}
+    run = execute_mseqa(MseqaConfig(**{**TINY, **places, "learning_rate": 1e-9, "early_stopping": "none"}))
+    assert run.metrics["notes"][0].endswith("starting from model.safetensors")
+    for found, expected in zip(run.model.encoder.get_weights(), public.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_fifty_real_questions_are_learned_by_heart(shared_data, tmp_path):
-    from xdeepint_ext.data.qa.formats import read_questions
-
     questions = read_questions(shared_data("multispan_qa") / "MultiSpanQA_valid.json.gz", "multispanqa")
     short = sorted(questions, key=lambda question: len(question.context))[:50]
     write_questions(tmp_path / "d", {"train": short, "test": short}, "fifty")

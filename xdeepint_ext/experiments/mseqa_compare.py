@@ -32,7 +32,7 @@ __all__ = ["ROWS", "compare_mseqa"]
 
 flags.disclaim_key_flags()
 
-ROWS: dict[str, dict[str, str]] = {
+ROWS: dict[str, dict[str, Any]] = {
     "single": {"heads": "single", "scheme": "bio"},
     "io": {"heads": "tagger", "scheme": "io"},
     "bio": {"heads": "tagger", "scheme": "bio"},

@@ -192,7 +192,7 @@ def _write(run: MseqaRun, directory: RunDirectory) -> None:
         where = directory.file("saved_model")
         # An encoder from scratch has no positions beyond its longest window.
         fits = config.max_length <= run.model.encoder.longest
-        windows = {"max_length": config.max_length, "overlap": config.overlap} if fits else {}
+        windows: dict[str, Any] = {"max_length": config.max_length, "overlap": config.overlap} if fits else {}
         export_spans(run.model, run.data.tokenizer, where, **windows)
     directory.write_metrics(run.metrics)
 
