@@ -142,7 +142,7 @@ def test_bad_flags(options, message):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base")), ("real", ("bio", 32, "small"))],
+    [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base")), ("real", ("bio", 16, "small"))],
 )
 def test_flagfiles_make_a_config(name, expected):
     values = flags.FlagValues()

@@ -49,7 +49,7 @@ class MseqaConfig:
     overlap: int = option(128, "tokens that neighbouring windows share")
     max_taggings: int = option(8, "gold taggings of a window at most")
     batch_size: int = option(32, "windows of a step over all replicas")
-    epochs: int = option(5, "passes over the training windows at most")
+    epochs: int = option(6, "passes over the training windows at most")
     max_steps: int | None = option(None, "training steps at most")
     learning_rate: float = option(1.5e-3, "highest; from scratch 1.5e-3, ours; from a checkpoint 3e-5, MultiSpanQA's")
     warmup: float = option(0.06, "share of the steps in which the rate rises; then it falls to 0; RoBERTa's")
