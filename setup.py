@@ -26,6 +26,7 @@ REQUIRED = [
 ]
 
 PLOTS = ["matplotlib"]
+QA = ["safetensors>=0.4", "tokenizers>=0.20"]
 
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.18,<2.22"],
@@ -33,10 +34,11 @@ EXTRAS = {
     # The tfx package itself cannot be installed beside TensorFlow 2.18 or newer.
     "tfx": ["tensorflow-transform>=1.21"],
     "ann": ["faiss-cpu"],
-    "qa": ["regex"],
+    "qa": QA,
     "plots": PLOTS,
     "dev": [
         *PLOTS,
+        *QA,
         "build",
         "hypothesis",
         "mypy",
@@ -45,6 +47,8 @@ EXTRAS = {
         "pytest-xdist",
         "ruff>=0.9",
         "scikit-learn",
+        # The reference of RoBERTa's test; version 5 has no TensorFlow models.
+        "transformers>=4.57,<5",
         "types-PyYAML",
     ],
 }

@@ -48,7 +48,8 @@ with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
     xdeepint_ext.layers, xdeepint_ext.losses
     facts["after"] = state()
 facts["written"] = written.getvalue()
-facts["heavy"] = sorted({{"matplotlib", "tensorflow_ranking", "tensorflow_recommenders"}} & set(sys.modules))
+heavy = {{"matplotlib", "safetensors", "tensorflow_ranking", "tensorflow_recommenders", "tokenizers"}}
+facts["heavy"] = sorted(heavy & set(sys.modules))
 
 import tensorflow as tf
 import tf_keras

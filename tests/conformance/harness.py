@@ -68,7 +68,7 @@ def train(model: tf.keras.Model, inputs: Any, steps: int = 2, line: Line | None 
         labels, _ = line.example(BATCH)
     elif not isinstance(model, RankingModel):
         model.compile(tf.keras.optimizers.SGD(0.01), "mse")
-        labels = tf.zeros_like(model(inputs))
+        labels = tf.nest.map_structure(tf.zeros_like, model(inputs))
     elif model.optimizer is None:
         model.compile()
     for _ in range(steps):

@@ -99,6 +99,13 @@ def teacher_scores(batch: int) -> tuple[tf.Tensor, tf.Tensor]:
     return labels - 1.5 + tf.sin(logits), logits
 
 
+def token_ids(batch: int) -> tf.Tensor:
+    """(batch, 9) token ids: `<s> question </s></s> context </s>`, padded."""
+    ids = np.random.default_rng(batch).integers(5, 20, (batch, 9))
+    ids[:, [0, 8]], ids[:, [3, 4, 7]] = (0, 1), 2
+    return tf.constant(ids, tf.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Line:
     """One public name.
@@ -190,6 +197,18 @@ def _twin(function: str, name: str) -> Line:
 
 def _function(name: str, why: str) -> Line:
     return Line(name, "function", lambda: None, exempt={"*": why})
+
+
+def _encoder() -> layers.RobertaEncoder:
+    return layers.RobertaEncoder.of_size("tiny", vocab_size=20, max_positions=12, dropout=0.0)
+
+
+def _span_model(name: str, cls: type) -> Line:
+    def example(batch: int) -> dict[str, tf.Tensor]:
+        return {"token_ids": token_ids(batch)}
+
+    why = {"mirrored": "it learns from gold taggings and spans; tests/models/test_span_models.py has two replicas"}
+    return Line(name, "model", lambda: cls(_encoder(), dropout=0.0), example, exempt=why)
 
 
 TABLE = [
@@ -433,6 +452,11 @@ TABLE = [
         backbone=lambda schema: baselines.DNN(schema, width=4, units=(5,)),
         exempt={"mirrored": "the contexts of its usual loss, JRC, are a replica's"},
     ),
+    Line("RobertaEncoder", "layer", _encoder, token_ids, exempt={"gradient": "its input are ids"}),
+    Line("TokenHead", "layer", lambda: layers.TokenHead(3, hidden_units=4, dropout=0.0), field_matrix),
+    _span_model("MultiSpanTagger", models.MultiSpanTagger),
+    _span_model("MultiHeadSpanQA", models.MultiHeadSpanQA),
+    _span_model("SingleSpanQA", baselines.SingleSpanQA),
     _twin("log_loss", "LogLoss"),
     *(
         _twin(name, "the class of that name")

@@ -106,7 +106,7 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
     artifacts.check(config, directory)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
-    with _settings(config):
+    with process_settings(config):
         with strategy.scope():
             model = make_model(config, inputs, schedule.total)
         store = CheckpointStore(directory.file("checkpoints"), model, state) if directory else MemoryStore(model)
@@ -191,7 +191,7 @@ def _check_splits(config: Config, inputs: Inputs) -> None:
 
 
 @contextlib.contextmanager
-def _settings(config: Config) -> Iterator[None]:
+def process_settings(config: Config) -> Iterator[None]:
     """Seeds, dtype policy and kernels of the process; policy and generators are as before at the end."""
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -29,7 +29,9 @@ from xdeepint_ext.layers.pin import PIN
 from xdeepint_ext.layers.products import InnerProduct, OuterProduct
 from xdeepint_ext.layers.recency_pooling import RecencyPooling
 from xdeepint_ext.layers.residual import ResidualUnits
+from xdeepint_ext.layers.roberta import RobertaEncoder
 from xdeepint_ext.layers.rvq import ResidualVectorQuantizer
+from xdeepint_ext.layers.tag_head import TokenHead
 from xdeepint_ext.layers.temperature import Temperature
 
 __all__ = [
@@ -62,10 +64,12 @@ __all__ = [
     "RecencyPooling",
     "ResidualUnits",
     "ResidualVectorQuantizer",
+    "RobertaEncoder",
     "SelfAttentionExpert",
     "SparseMoE",
     "SumHead",
     "Temperature",
+    "TokenHead",
     "TopKGate",
     "VectorCross",
     "score_all_pairs",

@@ -1,9 +1,11 @@
-"""Models: one paper a file, each a `RankingModel`."""
+"""Models: one paper a file; each is a `RankingModel`, but for those that read texts, `SpanModel`s."""
 
 from xdeepint_ext.models.adaensemble import AdaEnsemble
 from xdeepint_ext.models.baselines.two_tower import TwoTower
 from xdeepint_ext.models.dynint import DynInt
 from xdeepint_ext.models.group_ranker import GroupRanker
+from xdeepint_ext.models.multi_head_span_qa import MultiHeadSpanQA
+from xdeepint_ext.models.multi_span_tagger import MultiSpanTagger
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.models.ranktower import RankTower
 from xdeepint_ext.models.retrieval import RetrievalModel
@@ -19,6 +21,8 @@ __all__ = [
     "DynInt",
     "GroupRanker",
     "MatrixFactorization",
+    "MultiHeadSpanQA",
+    "MultiSpanTagger",
     "PooledHistory",
     "RankTower",
     "RankingModel",

@@ -12,6 +12,7 @@ from xdeepint_ext.models.baselines.fm import FM
 from xdeepint_ext.models.baselines.int_tower import IntTower
 from xdeepint_ext.models.baselines.lr import LR
 from xdeepint_ext.models.baselines.pnn import PNN
+from xdeepint_ext.models.baselines.single_span_qa import SingleSpanQA
 from xdeepint_ext.models.baselines.two_tower import TwoTower
 from xdeepint_ext.models.baselines.wide_deep import WideDeep
 from xdeepint_ext.models.baselines.xdeepfm import XDeepFM
@@ -30,6 +31,7 @@ __all__ = [
     "DeepFM",
     "FiBiNET",
     "IntTower",
+    "SingleSpanQA",
     "TwoTower",
     "WideDeep",
     "XDeepFM",

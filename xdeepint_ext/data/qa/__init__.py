@@ -1,0 +1,1 @@
+"""Questions about texts: public formats and generated reports -> TFRecord, byte-level BPE, windows."""
