@@ -12,6 +12,7 @@ from xdeepint_ext.experiments.flags import FLAGFILES, find_flagfiles, parse
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.optimizer_options import ALGORITHMS, OPTIMIZERS, make_optimizers
 from xdeepint_ext.experiments.options import options_of
+from xdeepint_ext.experiments.retrieval_options import RetrievalOptions
 from xdeepint_ext.experiments.run_directory import flag_lines
 from xdeepint_ext.models.dynint import MODES
 from xdeepint_ext.schema import Feature, Schema
@@ -23,6 +24,16 @@ BUNDLED = sorted(name for name in FOUND if not name.startswith("mseqa"))
 SCHEMA = Schema(
     [Feature("user", role=("user", "group"), num_values=5), Feature("item", role=("item", "item_id"), num_values=5)]
 )
+USERS_WITH_ITEMS = Schema(
+    [
+        Feature("user", role=("user", "group"), num_values=5),
+        Feature("items", "sequence", "user", table="item", max_length=4, num_values=5),
+        Feature("item", "multi", "item", table="item", max_length=1, num_values=5, source="targets"),
+    ]
+)
+RETRIEVAL = [name for name, options in MODELS.items() if issubclass(options, RetrievalOptions)]
+SHARED = {"gowalla": RETRIEVAL, "amazon": RETRIEVAL, "croloss": RETRIEVAL, "teacher": ["dcnv2"]}
+"""First word of a flagfile's name, where it is no model's -> who reads it; others are of a data set, for all."""
 
 
 def test_every_option_has_a_help_text_and_an_unambiguous_name():
@@ -35,8 +46,9 @@ def test_every_option_has_a_help_text_and_an_unambiguous_name():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_without_flags_a_model_is_what_its_constructor_makes(name):
-    made = parse(name, ["--data_dir=data"]).options.make(SCHEMA)
-    assert nameless(made.get_config()) == nameless(type(made)(SCHEMA).get_config())
+    schema = USERS_WITH_ITEMS if name in RETRIEVAL else SCHEMA
+    made = parse(name, ["--data_dir=data"]).options.make(schema)
+    assert nameless(made.get_config()) == nameless(type(made)(schema).get_config())
 
 
 def nameless(config):
@@ -102,9 +114,8 @@ def test_flags_txt_repeats_a_config():
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_flagfile_is_found_by_name_and_makes_a_model(name):
-    model = name.partition("_")[0]
-    model = "dcnv2" if model == "teacher" else model
-    for reader in [model] if model in MODELS else MODELS:  # a data set's own is for all models
+    first = name.partition("_")[0]
+    for reader in [first] if first in MODELS else SHARED.get(first, MODELS):
         config = parse(reader, ["--data_dir=data", f"--flagfile={name}"])
         assert set(make_optimizers(config, 10)) == {"embedding", "interaction", "default"}
 

@@ -9,13 +9,6 @@ from xdeepint_ext.layers import CausalSelfAttention, RecencyPooling
 BATCH, LENGTH, WIDTH, HEADS = 3, 5, 6, 2
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    tf.keras.backend.set_floatx("float64")
-    yield
-    tf.keras.backend.set_floatx("float32")
-
-
 @pytest.mark.parametrize("learned", [True, False])
 def test_pooling_is_a_weighted_mean_of_what_is_there(learned):
     random = np.random.default_rng(0)

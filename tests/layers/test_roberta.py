@@ -19,12 +19,8 @@ def make(**options):
 
 
 def test_encoder_is_the_formula():
-    tf.keras.backend.set_floatx("float64")
-    try:
-        encoder = make()
-        found = encoder(IDS).numpy()
-    finally:
-        tf.keras.backend.set_floatx("float32")
+    encoder = make(dtype="float64")
+    found = encoder(IDS).numpy()
     np.testing.assert_allclose(
         found[IDS != 1], roberta_reference(encoder, IDS)[IDS != 1], rtol=1e-6, atol=1e-7
     )  # Keras has sqrt(2) in float32

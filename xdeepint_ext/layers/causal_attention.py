@@ -55,8 +55,11 @@ class CausalSelfAttention(tf.keras.layers.Layer):
         self.num_heads = num_heads
         self.hidden = hidden
         self.dropout = dropout
-        self.norms = [tf.keras.layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}") for i in range(2)]
-        self.drops = [tf.keras.layers.Dropout(dropout, name=f"dropout_{i}") for i in range(3)]
+        policy = self._dtype_policy
+        self.norms = [
+            tf.keras.layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}", dtype=policy) for i in range(2)
+        ]
+        self.drops = [tf.keras.layers.Dropout(dropout, name=f"dropout_{i}", dtype=policy) for i in range(3)]
 
     def build(self, input_shape: Any) -> None:
         _, self.length, width = tf.TensorShape(input_shape)
@@ -71,8 +74,9 @@ class CausalSelfAttention(tf.keras.layers.Layer):
         self.distance_bias = self.add_weight(
             name="distance_bias", shape=(self.num_heads, self.length), initializer="zeros"
         )
-        self.inner = tf.keras.layers.Dense(self.hidden or width, activation="relu", name="inner")
-        self.outer = tf.keras.layers.Dense(width, name="outer")
+        policy = self._dtype_policy
+        self.inner = tf.keras.layers.Dense(self.hidden or width, activation="relu", name="inner", dtype=policy)
+        self.outer = tf.keras.layers.Dense(width, name="outer", dtype=policy)
         wide = (None, self.length, self.hidden or width)
         for layer, shape in (
             (self.norms[0], input_shape),
