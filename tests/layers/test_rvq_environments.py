@@ -8,6 +8,7 @@ from tests.layers.test_rvq import expiring, quantizer, same, state, vectors
 from xdeepint_ext.layers import ResidualVectorQuantizer
 
 OPTIONS = {"init": "kmeans", "decay": 0.5, "expire_below": 0.6, "dtype": "float32"}
+BY_GRADIENT = {"codebook_update": "gradient", "commitment_weight": 0.5}
 
 
 def drifting(step, rows=24):
@@ -40,7 +41,7 @@ def on_replicas(strategy, steps, make, halve=True):
     return codes, states
 
 
-@pytest.mark.parametrize("options", [{}, {"codebook_update": "gradient", "commitment_weight": 0.5}], ids=["ema", "sgd"])
+@pytest.mark.parametrize("options", [{}, pytest.param(BY_GRADIENT, marks=pytest.mark.slow)], ids=["ema", "sgd"])
 def test_two_replicas_with_half_of_the_batch_are_one_device(options, two_replicas):
     def make():
         return ResidualVectorQuantizer(2, 6, **OPTIONS, **options)
@@ -114,7 +115,7 @@ def test_a_checkpoint_of_other_codebooks_is_refused(tmp_path):
         tf.train.Checkpoint(layer=layers[1]).read(path)
 
 
-@pytest.mark.parametrize("options", [{}, {"codebook_update": "gradient", "commitment_weight": 0.5}])
+@pytest.mark.parametrize("options", [{}, pytest.param(BY_GRADIENT, marks=pytest.mark.slow)])
 def test_xla_compiles_the_training_step(options):
     ends, losses = [], []
     for jit in (False, True):

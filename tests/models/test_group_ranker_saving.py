@@ -159,6 +159,7 @@ def test_an_embedding_that_is_not_finite_stops_the_step():
     np.testing.assert_array_equal(model.quantizer.codebooks, before)
 
 
+@pytest.mark.slow
 def test_it_trains_in_graphs_and_under_xla(two_replicas):
     """Two replicas with groups of their own, and a compiled trunk: graphs that no other test makes."""
     ends = []

@@ -155,7 +155,13 @@ def test_alpha_zero_is_triplet_or_bpr(kernel, other):
 
 @pytest.mark.parametrize(
     "loss",
-    [LogLoss(), TripletLoss(), BPRLoss(), CROLoss(weighting=1.4, num_items=ITEMS), CROLambdaLoss(num_items=ITEMS)],
+    [
+        CROLoss(weighting=1.4, num_items=ITEMS),
+        *(
+            pytest.param(loss, marks=pytest.mark.slow)
+            for loss in (LogLoss(), TripletLoss(), BPRLoss(), CROLambdaLoss(num_items=ITEMS))
+        ),
+    ],
     ids=lambda loss: loss.name,
 )
 def test_every_loss_trains_every_model_by_fit(loss):

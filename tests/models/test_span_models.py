@@ -140,7 +140,9 @@ def window(text, first, last, own_first, own_last, report, length):
     return ids, report, positions, offsets
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize(
+    "cls", [MultiHeadSpanQA, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (MultiSpanTagger, SingleSpanQA))]
+)
 def test_two_replicas_are_one_device(cls, two_replicas):
     ids, gold = token_ids(6), labels(6)
     dataset = tf.data.Dataset.from_tensors(({"token_ids": ids}, gold)).repeat(2)
@@ -159,6 +161,7 @@ def test_two_replicas_are_one_device(cls, two_replicas):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_encoder_trains_alike():
     ids, gold = token_ids(6), labels(6)
     ends = []

@@ -30,7 +30,7 @@ FEATURES = (
 SHARED = ("user", "history", "age", "hour")
 MODELS = [
     (RankTower, {"num_heads": 2, "head_dim": 4, "units": [6]}),
-    (DAT, {"units": [6, 4], "category": "video"}),
+    pytest.param(DAT, {"units": [6, 4], "category": "video"}, marks=pytest.mark.slow),
     pytest.param(TwoTower, {"units": [6, 4]}, marks=pytest.mark.slow),
     pytest.param(IntTower, {"num_heads": 2, "head_dim": 4, "units": [6], "batch_norm": False}, marks=pytest.mark.slow),
     pytest.param(COLD, {"units": [6], "keep": ["user", "history", "video"]}, marks=pytest.mark.slow),
