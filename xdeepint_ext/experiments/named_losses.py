@@ -52,6 +52,17 @@ def _distilled(loss: RankingLoss | None) -> HybridRankTowerLoss:
     return HybridRankTowerLoss([(loss, (_IMPRESSIONS, 1.0, "teacher")), *rest] if loss else rest)
 
 
+def _sorted_more(weight: float) -> HybridRankTowerLoss:
+    """The default with another weight of SoftSort."""
+    return HybridRankTowerLoss(
+        [
+            (SoftmaxDistillationLoss(), (_IMPRESSIONS, 1.0, "teacher")),
+            (_sorting(), (_SHOWN, weight, "hard")),
+            (AdaptiveMarginRankmaxLoss(), ("all", 1.0, "hard")),
+        ]
+    )
+
+
 def _literal() -> HybridRankTowerLoss:
     """As the slides print it: raw probabilities of the teacher, margin 1, sums in place of means inside a list."""
     return HybridRankTowerLoss(
@@ -78,6 +89,10 @@ LOSSES: dict[str, Callable[[], RankingLoss | LossLayer]] = {
     "softmax": lambda: _instead_of_both(SoftmaxCrossEntropyLoss()),
     "approx_ndcg": lambda: _instead_of_both(ApproxNDCGLoss()),
     "ranknet": lambda: _instead_of_both(PairwiseLogisticLoss()),
+    # The table of SoftSort's weight: its mean over n ranks, against the sum as printed.
+    "sorting_5": lambda: _sorted_more(5.0),
+    "sorting_25": lambda: _sorted_more(25.0),
+    "sorting_of_shown": lambda: HybridRankTowerLoss([(_sorting(), (_SHOWN, 1.0, "hard"))]),
     # The table of distillations.
     "weighted_logloss": lambda: _distilled(WeightedLogLossDistillation()),
     "pairwise_logloss": lambda: _distilled(PairwiseLogisticDistillation()),

@@ -150,6 +150,12 @@ _RANKTOWER_ROWS: dict[str, dict[str, dict[str, Any]]] = {
         "ApproxNDCG": {"loss": "approx_ndcg"},
         "RankNet": {"loss": "ranknet"},
     },
+    "weight": {
+        "weight 1": {},
+        "weight 5": {"loss": "sorting_5"},
+        "weight 25": {"loss": "sorting_25"},
+        "SoftSort alone": {"loss": "sorting_of_shown"},
+    },
     "distillation": {
         "softmax": {},
         "weighted log loss": {"loss": "weighted_logloss"},
@@ -161,7 +167,7 @@ TABLES |= {
     f"ranktower_{name}": Table(rows, flagfile="kuairand_lists", base={"model": "ranktower", "units": (128, 64)})
     for name, rows in _RANKTOWER_ROWS.items()
 }
-"""The three ablations of RankTower; the test lists are the same for all rows."""
+"""The three ablations of RankTower, and one of SoftSort's weight; the test lists are the same for all rows."""
 
 # What a row does not change; the rest is in the flagfile.
 _GROUPCE: dict[str, Any] = {"model": "groupce", "width": 8, "units": (128, 64), "dropout": 0.2, "cold_start": (0, 10)}
