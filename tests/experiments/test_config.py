@@ -32,8 +32,14 @@ USERS_WITH_ITEMS = Schema(
     ]
 )
 RETRIEVAL = [name for name, options in MODELS.items() if issubclass(options, RetrievalOptions)]
-SHARED = {"gowalla": RETRIEVAL, "amazon": RETRIEVAL, "croloss": RETRIEVAL, "teacher": ["dcnv2"]}
-"""First word of a flagfile's name, where it is no model's -> who reads it; others are of a data set, for all."""
+READERS = {
+    "amazon": RETRIEVAL,
+    "croloss": RETRIEVAL,
+    "gowalla": RETRIEVAL,
+    "kuairand_groupce": ["groupce"],
+    "teacher": ["dcnv2"],
+}
+"""A flagfile's name, or its first word, where that is no model's -> who reads it; others are of a data set, for all."""
 
 
 def test_every_option_has_a_help_text_and_an_unambiguous_name():
@@ -115,7 +121,7 @@ def test_flags_txt_repeats_a_config():
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_flagfile_is_found_by_name_and_makes_a_model(name):
     first = name.partition("_")[0]
-    for reader in [first] if first in MODELS else SHARED.get(first, MODELS):
+    for reader in [first] if first in MODELS else READERS.get(name, READERS.get(first, MODELS)):
         config = parse(reader, ["--data_dir=data", f"--flagfile={name}"])
         assert set(make_optimizers(config, 10)) == {"embedding", "interaction", "default"}
 

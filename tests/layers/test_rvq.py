@@ -122,6 +122,23 @@ def test_the_start_fits_every_level_to_the_first_batch():
     assert np.abs(layer.codebooks.numpy() - started).max() < 0.05  # moved on, not started anew
 
 
+@pytest.mark.parametrize("init", ["kmeans", "random_normal"])
+def test_a_later_start_is_a_start_with_a_later_batch(init):
+    late, fresh = quantizer(init=init, start_step=2), quantizer(init=init)
+    late(vectors(seed=1))
+    built = state(late)
+    for seed in (1, 2):
+        late(vectors(seed=seed), training=True)
+    same(state(late), {**built, "step": 2})
+    fresh(vectors())
+    fresh.set_weights(late.get_weights())
+    fresh.step.assign(0)
+    for seed in (3, 4):
+        ends = [layer(vectors(seed=seed), training=True)["quantized"] for layer in (late, fresh)]
+        np.testing.assert_array_equal(*ends)
+    same(state(late), {**state(fresh), "step": 4})
+
+
 def test_kmeans_finds_clusters_that_are_there():
     centres = np.array([(0, 0), (5, 0), (0, 5), (5, 5.0)])
     x = np.repeat(centres, 10, axis=0) + 0.01 * vectors(40, 2)

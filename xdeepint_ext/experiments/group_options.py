@@ -85,6 +85,7 @@ class GroupCEOptions:
     expire_below: float | None = option(
         None, "share of the mean count below which a code expires; default: the layer's, .05; 0: never"
     )
+    start_step: int | None = option(None, "steps before the codebooks start; default: the layer's, 0")
     random_codebooks: bool = option(False, "start from random codebooks, distributed as the embeddings, not k-means")
 
     def __post_init__(self) -> None:
@@ -145,7 +146,7 @@ class GroupCEOptions:
             *("gather_groups", "temperature", "warmup_steps", "auxiliary", "auxiliary_weight", "codebook_update"),
             "commitment_weight",
         ]
-        quantizer = {name: getattr(self, name) for name in ("decay", "expire_below")}
+        quantizer = {name: getattr(self, name) for name in ("decay", "expire_below", "start_step")}
         quantizer = {name: value for name, value in quantizer.items() if value is not None}
         if self.random_codebooks:
             quantizer["init"] = tf.keras.initializers.RandomNormal(stddev=self.embedding_stddev or self.width**-0.5)

@@ -50,9 +50,9 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         N_k <- decay N_k + (1 - decay) n_k             m_k <- decay m_k + (1 - decay) sum_b r_b
         C_k <- m_k / (n (N_k + epsilon) / (n + K epsilon)),  n = sum_k N_k
 
-    after the batch was quantised. The start, in the first training call, sets N to the batch's n_k and m to n_k C_k; it
-    is never made again, as `step` is saved with the weights. A code without a row at the start becomes the zero vector,
-    as its m is 0. Inference changes nothing. Under a strategy all sums run over the global batch, so that replicas with
+    after the batch was quantised. The start, in the training call `start_step`, sets N to the batch's n_k and m to
+    n_k C_k; it is never made again, as `step` is saved with the weights. A code without a row at the start becomes the
+    zero vector, as its m is 0. Inference changes nothing. Under a strategy all sums run over the global batch, so that replicas with
     parts of a batch do what one device does with all of it, and have the same codebooks. Statistics are float32 or
     wider.
 
@@ -63,10 +63,12 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
       epsilon: of the Laplace smoothing. Our choice: 1e-5.
       expire_below: a code expires, after the codebooks moved, when its N_k is below this share of the mean of N: it
         becomes a row r_b of the batch that `seed` and `step` draw, with N_k at that bound and m_k = N_k C_k. Never in
-        the first 1 / (1 - decay) steps. 0 = never at all. Our choice: 0.05.
-      init: `kmeans`: each level's k-means of the first batch's r_b, in which the codes beyond the number of different
+        the first 1 / (1 - decay) steps from the start on. 0 = never at all. Our choice: 0.05.
+      init: `kmeans`: each level's k-means of the starting batch's r_b, in which the codes beyond the number of different
         rows get none; or a Keras initializer of (L, K, d). Our choice: `kmeans`.
       kmeans_steps: Lloyd's steps of that start. Our choice: 10.
+      start_step: training calls before the start, in which all statistics stay as they are built: of use where the
+        first steps move what comes in much, as G-FTRL's do, which takes rows without a gradient to 0. Our choice: 0.
       search: `fast` or `exact`; see `nearest_codes`.
       codebook_update: `ema`, as above, the paper's; or `gradient`, VQ-VAE's: the codebooks are trained, by the added
         loss `sum_l mean |sg(r_l) - C_l[c_l]|^2`, means over rows and columns. Start and expiry are the same.
@@ -114,6 +116,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         expire_below: float = 0.05,
         init: Any = KMEANS,
         kmeans_steps: int = 10,
+        start_step: int = 0,
         search: str = "fast",
         codebook_update: str = "ema",
         commitment_weight: float = 0.0,
@@ -122,7 +125,12 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
     ) -> None:
         super().__init__(**full_precision(kwargs))
         owner = type(self).__name__
-        least = {"num_levels": (num_levels, 1), "codebook_size": (codebook_size, 1), "kmeans_steps": (kmeans_steps, 0)}
+        least = {
+            "num_levels": (num_levels, 1),
+            "codebook_size": (codebook_size, 1),
+            "kmeans_steps": (kmeans_steps, 0),
+            "start_step": (start_step, 0),
+        }
         for argument, (value, lowest) in least.items():
             if value < lowest:
                 raise ValueError(f"{owner}: {argument} must be >= {lowest}, got {value}")
@@ -147,12 +155,13 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         self.expire_below = expire_below
         self.init = init if init == KMEANS else tf.keras.initializers.get(init)
         self.kmeans_steps = kmeans_steps
+        self.start_step = start_step
         self.search = search
         self.codebook_update = codebook_update
         self.commitment_weight = commitment_weight
         self.seed = seed
         # Steps are counted from 1; a quotient a rounding above a whole number is that number.
-        self._steps_without_expiry = math.floor(1 / (1 - decay) + 1e-6)
+        self._first_expiry = start_step + math.floor(1 / (1 - decay) + 1e-6)
         self._code_metrics = CodeMetrics(num_levels, codebook_size)
         self._reported = self._code_metrics.all  # Keras finds metrics in lists
 
@@ -211,12 +220,12 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
     # -- training -------------------------------------------------------------------------------------------------
 
     def _started(self, codebooks: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """The codebooks, of k-means in the first training call."""
-        first = tf.equal(self.step, 0)
+        """The codebooks, of k-means in the training call that starts them."""
+        first = tf.equal(self.step, self.start_step)
         points = rows_of_replicas(x, first)
         rows = tf.shape(points)[0]
         starts = tf.logical_and(tf.logical_and(first, rows > 0), tf.reduce_all(tf.math.is_finite(points)))
-        places = drawn_places(self.num_levels, self.codebook_size, rows, (self.seed, self.step))
+        places = drawn_places(self.num_levels, self.codebook_size, rows, (self.seed, 0))
         present = tf.stop_gradient(codebooks)
         started = tf.cond(
             starts, lambda: residual_kmeans(points, places, self.kmeans_steps, self.search), lambda: present
@@ -232,7 +241,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
             for codes, residual in zip(found.codes, found.residuals, strict=False)
         ]
         counts, sums = sum_over_replicas([tf.stack(parts) for parts in zip(*sums_of_levels, strict=True)])
-        first = tf.equal(self.step, 0)
+        first = tf.equal(self.step, self.start_step)
         before = tf.where(first, counts, self.cluster_counts)
         sums_before = tf.where(first, counts[:, :, tf.newaxis] * codebooks, self.cluster_sums)
         moved_counts = self.decay * before + (1 - self.decay) * counts
@@ -247,8 +256,9 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         moved = (codebooks, moved_counts, moved_sums)
         # Nothing moves by an empty batch, nor, where XLA compiles, by one that is not finite.
         counts_as_step = tf.logical_and(rows.total > 0, tf.reduce_all(tf.math.is_finite(sums)))
+        moves = tf.logical_and(counts_as_step, self.step >= self.start_step)
         for variable, value in zip((self.codebooks, self.cluster_counts, self.cluster_sums), moved, strict=True):
-            variable.assign(tf.where(counts_as_step, value, variable))
+            variable.assign(tf.where(moves, value, variable))
         self.step.assign_add(tf.cast(counts_as_step, self.step.dtype))
         if is_recording():
             self._code_metrics.update(counts, expired)
@@ -259,7 +269,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, ...]:
         """The same, with rows of the batch in the place of codes that hardly have any; and which those are, (L, K)."""
         bound = tf.broadcast_to(self.expire_below * tf.reduce_mean(counts, axis=1, keepdims=True), tf.shape(counts))
-        expired = tf.logical_and(counts < bound, self.step >= self._steps_without_expiry)
+        expired = tf.logical_and(counts < bound, self.step >= self._first_expiry)
         places = drawn_places(self.num_levels, self.codebook_size, rows.total, (self.seed, self.step))
         drawn = tf.stack(rows.at(tf.unstack(places), residuals[: self.num_levels]))
         whole = expired[:, :, tf.newaxis]
@@ -294,6 +304,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
             "expire_below": self.expire_below,
             "init": self.init if self.init == KMEANS else tf.keras.initializers.serialize(self.init),
             "kmeans_steps": self.kmeans_steps,
+            "start_step": self.start_step,
             "search": self.search,
             "codebook_update": self.codebook_update,
             "commitment_weight": self.commitment_weight,
