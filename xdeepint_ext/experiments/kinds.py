@@ -8,7 +8,7 @@ from typing import Any
 
 from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.data.sequences.records import are_users
-from xdeepint_ext.experiments import comparing, list_predictions, retrieval_predictions, scores
+from xdeepint_ext.experiments import comparing, list_predictions, mseqa_config, retrieval_predictions, scores
 from xdeepint_ext.experiments.list_predictions import SETS, ListPredictions
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.retrieval_predictions import AT, RetrievalPredictions
@@ -132,6 +132,11 @@ USERS = Kind(
 )
 CRITERIA: dict[str, Criterion] = {**ROWS.criteria, **LISTS.criteria, **USERS.criteria}
 """Of all kinds, by name."""
+STOPPING: dict[str, Criterion] = {
+    **CRITERIA,
+    **{name: Criterion(name, 1, name) for name in mseqa_config.STOPPING if name != "none"},
+}
+"""Those, and the measures of answers, which stop training but are in no comparison of models."""
 
 
 def kind_of(manifest: Manifest) -> Kind:
@@ -141,8 +146,8 @@ def kind_of(manifest: Manifest) -> Kind:
 
 def stopping_value(values: Mapping[str, float], name: str) -> float:
     """The value of a criterion that decides when training stops, larger is better: of several tasks their mean."""
-    metric = CRITERIA[name].metric
-    return CRITERIA[name].sign * values[f"mean.{metric}" if f"mean.{metric}" in values else metric]
+    metric = STOPPING[name].metric
+    return STOPPING[name].sign * values[f"mean.{metric}" if f"mean.{metric}" in values else metric]
 
 
 def dataset_of(manifest: Manifest) -> str:
