@@ -52,9 +52,9 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
 
     after the batch was quantised. The start, in the training call `start_step`, sets N to the batch's n_k and m to
     n_k C_k; it is never made again, as `step` is saved with the weights. A code without a row at the start becomes the
-    zero vector, as its m is 0. Inference changes nothing. Under a strategy all sums run over the global batch, so that replicas with
-    parts of a batch do what one device does with all of it, and have the same codebooks. Statistics are float32 or
-    wider.
+    zero vector, as its m is 0. Inference changes nothing. Under a strategy all sums run over the global batch, so that
+    replicas with parts of a batch do what one device does with all of it, and have the same codebooks. Statistics are
+    float32 or wider.
 
     Args:
       num_levels: L.
@@ -64,8 +64,8 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
       expire_below: a code expires, after the codebooks moved, when its N_k is below this share of the mean of N: it
         becomes a row r_b of the batch that `seed` and `step` draw, with N_k at that bound and m_k = N_k C_k. Never in
         the first 1 / (1 - decay) steps from the start on. 0 = never at all. Our choice: 0.05.
-      init: `kmeans`: each level's k-means of the starting batch's r_b, in which the codes beyond the number of different
-        rows get none; or a Keras initializer of (L, K, d). Our choice: `kmeans`.
+      init: `kmeans`: each level's k-means of the starting batch's r_b, in which the codes beyond the number of
+        different rows get none; or a Keras initializer of (L, K, d). Our choice: `kmeans`.
       kmeans_steps: Lloyd's steps of that start. Our choice: 10.
       start_step: training calls before the start, in which all statistics stay as they are built: of use where the
         first steps move what comes in much, as G-FTRL's do, which takes rows without a gradient to 0. Our choice: 0.
