@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from xdeepint_ext.data.epochs import permutation, plain_options, repeat_epochs, steps_per_epoch
+from xdeepint_ext.data.shares import BatchShare
 
 
 def batches(
@@ -21,6 +22,7 @@ def batches(
     start_step: int = 0,
     drop_remainder: bool = False,
     groups: Any = None,
+    share: BatchShare | None = None,
 ) -> tf.data.Dataset:
     """Cuts a nest of equally long tensors into batches; the whole set is shuffled anew for each epoch.
 
@@ -34,6 +36,7 @@ def batches(
       drop_remainder: drop short batches.
       groups: None, or the number of each record's group, 0 .. groups - 1: with `shuffle` the order of the groups is
         drawn, and that inside each, and a group's records come one after another.
+      share: the parts of each batch that are given; default: all.
 
     Returns:
       A dataset of the same nest.
@@ -62,7 +65,7 @@ def batches(
         return starts.map(lambda start: order[start : tf.minimum(start + batch_size, size)])
 
     steps = steps_per_epoch(size, batch_size, drop_remainder)
-    indices = repeat_epochs(one_epoch, steps, epochs, start_step)
+    indices = (share or BatchShare()).of(repeat_epochs(one_epoch, steps, epochs, start_step))
     return plain_options(indices.map(_side_by_side(arrays, size)).prefetch(2))
 
 

@@ -14,6 +14,7 @@ from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest
 from xdeepint_ext.data.packing import Packing
 from xdeepint_ext.data.parsing import labels_and_weights, raw_columns, raw_feature_spec
 from xdeepint_ext.data.preprocessor import Preprocessor
+from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.data.stream import SHUFFLE_BUFFER, Order, first_file, records_of, stream
 from xdeepint_ext.schema import Schema
 
@@ -36,6 +37,8 @@ def read(
     drop_remainder: bool = False,
     shuffle_buffer: int = SHUFFLE_BUFFER,
     parallelism: int | None = None,
+    share: BatchShare | None = None,
+    equal_steps: bool = False,
 ) -> tf.data.Dataset:
     """Batches of a split, in an order that depends on (seed, epoch, worker) only.
 
@@ -61,6 +64,9 @@ def read(
       drop_remainder: leave out the short batch at the end of an epoch.
       shuffle_buffer: records of a shuffle window.
       parallelism: batches parsed at a time and files read at a time; default: the number of cores.
+      share: the parts of every batch, of those that one worker would have, that are given; default: all.
+      equal_steps: empty batches at the end of an epoch where another worker of the `input_context` has more records, so
+        that all workers make as many steps.
 
     Returns:
       A dataset of (features, labels) or (features, labels, weights), with the attributes `steps_per_epoch`,
@@ -88,7 +94,11 @@ def read(
         split,
         batch_size,
         parse,
-        Order(shuffle, epochs, deterministic, seed, start_step, drop_remainder, shuffle_buffer, parallelism),
+        Order(
+            *(shuffle, epochs, deterministic, seed, start_step, drop_remainder, shuffle_buffer, parallelism),
+            share=share or BatchShare(),
+            equal_steps=equal_steps,
+        ),
         input_context=input_context,
         max_bad_records=max_bad_records,
         cache=cache,

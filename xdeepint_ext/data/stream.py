@@ -12,6 +12,7 @@ from absl import logging
 from xdeepint_ext.data import damage, memory
 from xdeepint_ext.data.epochs import permutation, plain_options, repeat_epochs, shuffled_batches, steps_per_epoch
 from xdeepint_ext.data.manifest import DataError, Manifest, Shard
+from xdeepint_ext.data.shares import BatchShare
 
 __all__ = ["SHUFFLE_BUFFER", "Order", "first_file", "records_of", "stream"]
 
@@ -33,6 +34,8 @@ class Order:
     drop_remainder: bool = False
     shuffle_buffer: int = SHUFFLE_BUFFER
     parallelism: int | None = None
+    share: BatchShare = dataclasses.field(default_factory=BatchShare)
+    equal_steps: bool = False
 
     @property
     def workers(self) -> int:
@@ -89,11 +92,12 @@ def stream(
             seed=order.seed,
             start_step=order.start_step,
             drop_remainder=order.drop_remainder,
+            share=order.share,
         )
     else:
         dataset = _read(source, parse, batch_size, order)
     dataset.records = source.records
-    dataset.steps_per_epoch = steps_per_epoch(source.records, batch_size, order.drop_remainder)
+    dataset.steps_per_epoch = _steps(source, batch_size, order)
     dataset.skipped = source.skipped
     return dataset
 
@@ -109,11 +113,12 @@ def first_file(data_dir: str, manifest: Manifest, split: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Files with their numbers of records; this worker's part of the records; what was skipped."""
+    """Files with their numbers of records; this worker's part of the records; most of a worker; what was skipped."""
 
     counted_files: tuple[tuple[str, int], ...]
     worker: int = 0
     by_record: int = 1
+    most: int = 0
     skipped: tuple[damage.BadRecord, ...] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -147,15 +152,25 @@ def _read(source: _Source, parse: damage.Parse, batch_size: int, order: Order) -
             blocks = names.flat_map(_blocks)
         if by_record:
             blocks = blocks.unbatch().shard(source.by_record, source.worker).batch(BLOCK)
-        if not order.shuffle:
-            return blocks.rebatch(batch_size, order.drop_remainder)
-        keys = (order.seed, epoch, source.worker)
-        return shuffled_batches(blocks, batch_size, order.shuffle_buffer, keys, order.drop_remainder)
+        if order.shuffle:
+            keys = (order.seed, epoch, source.worker)
+            batches = shuffled_batches(blocks, batch_size, order.shuffle_buffer, keys, order.drop_remainder)
+        else:
+            batches = blocks.rebatch(batch_size, order.drop_remainder)
+        return batches.concatenate(empty) if lacking else batches
 
-    steps = steps_per_epoch(source.records, batch_size, order.drop_remainder)
-    serialized = repeat_epochs(one_epoch, steps, order.epochs, order.start_step)
+    steps = _steps(source, batch_size, order)
+    lacking = steps - steps_per_epoch(source.records, batch_size, order.drop_remainder)
+    empty = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string)).repeat(lacking)
+    serialized = order.share.of(repeat_epochs(one_epoch, steps, order.epochs, order.start_step))
     dataset = serialized.map(parse, num_parallel_calls=order.workers, deterministic=order.deterministic).prefetch(2)
     return damage.name_damage(plain_options(dataset, order.deterministic), source.counted_files, parse)
+
+
+def _steps(source: _Source, batch_size: int, order: Order) -> int:
+    """Batches of an epoch: with `equal_steps` as many as the worker with most records has."""
+    records = max(source.most, source.records) if order.equal_steps else source.records
+    return steps_per_epoch(records, batch_size, order.drop_remainder)
 
 
 def _blocks(name: tf.Tensor) -> tf.data.Dataset:
@@ -199,10 +214,12 @@ def _share(source: _Source, batch_size: int, context: tf.distribute.InputContext
     if workers == 1:
         return batch_size, source
     if len(source.files) >= workers:
+        most = max(sum(count for _, count in source.counted_files[i::workers]) for i in range(workers))
         return batch_size, dataclasses.replace(
-            source, counted_files=source.counted_files[worker::workers], worker=worker
+            source, counted_files=source.counted_files[worker::workers], worker=worker, most=most
         )
-    return batch_size, dataclasses.replace(source, worker=worker, by_record=workers)
+    most = -(-source.records // workers)
+    return batch_size, dataclasses.replace(source, worker=worker, by_record=workers, most=most)
 
 
 def _repaired(source: _Source, parse: damage.Parse, max_bad_records: int) -> _Source:

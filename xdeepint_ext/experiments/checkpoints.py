@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,12 +19,18 @@ from xdeepint_ext.models import RankingModel
 __all__ = ["CheckpointStore", "MemoryStore", "checkpoint_of"]
 
 
+_STATE = "state/.ATTRIBUTES/py_state"
+
+
 class MemoryStore:
     """Keeps the best weights in memory, and nothing to resume from.
 
     Args:
       model: a built model.
     """
+
+    lasts = False
+    """Whether a later process can go on from what is saved."""
 
     def __init__(self, model: RankingModel) -> None:
         self._model = model
@@ -57,16 +65,22 @@ class CheckpointStore:
       directory: `checkpoints/` of the run.
       model: a built and compiled model whose optimizer is built, too.
       state: of the run.
+      writes: whether this process is the one that writes. The other workers of a cluster, which must take part in
+        reading sums over replicas, write to a directory of their own that is deleted.
 
     Raises:
-      ValueError: the checkpoint found does not fit the model.
+      ValueError: the checkpoint found does not fit the model, or was made by another number of replicas.
     """
 
-    def __init__(self, directory: str, model: RankingModel, state: RunState) -> None:
+    lasts = True
+
+    def __init__(self, directory: str, model: RankingModel, state: RunState, writes: bool = True) -> None:
         self._best_dir = os.path.join(directory, "best")
-        self._state = state
+        self._state, self._directory, self._writes = state, directory, writes
         self._weights = tf.train.Checkpoint(weights=list(model.weights))
         self._checkpoint = checkpoint_of(model, state)
+        if not writes:
+            return
         self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=2)
         for name in os.listdir(directory) if os.path.isdir(directory) else ():
             if re.search(r"_temp(_|$)|\.tempstate", name):  # a save that a kill broke off
@@ -75,9 +89,16 @@ class CheckpointStore:
 
     def restore(self) -> bool:
         """Goes back to the latest checkpoint, if there is one."""
-        latest = self._manager.latest_checkpoint
+        latest = tf.train.latest_checkpoint(self._directory)
         if latest is None:
             return False
+        topology = self._state.now.topology
+        there = json.loads(tf.train.load_checkpoint(latest).get_tensor(_STATE)).get("topology", topology)
+        if there != topology:
+            raise ValueError(
+                f"checkpoint {latest} was made by {there}, but this run has {topology}: start as many, or use another "
+                "model_dir"
+            )
         try:
             self._checkpoint.restore(latest).assert_consumed()
         except (AssertionError, tf.errors.OpError, ValueError) as error:
@@ -90,7 +111,11 @@ class CheckpointStore:
         Raises:
           OSError: it cannot be written.
         """
-        with _writing(self._manager.directory):
+        if not self._writes:
+            with tempfile.TemporaryDirectory(prefix="xdeepint-worker-") as scratch:
+                self._checkpoint.write(os.path.join(scratch, "checkpoint"))
+            return
+        with _writing(self._directory):
             self._manager.save(checkpoint_number=self._state.now.step)
         best = self._state.now.best_step
         for name in os.listdir(self._best_dir) if os.path.isdir(self._best_dir) else ():
@@ -99,6 +124,8 @@ class CheckpointStore:
 
     def keep_best(self, step: int) -> None:
         """Writes the present weights as the best, those of `step`; they count from the next `save` on."""
+        if not self._writes:
+            return
         with _writing(self._best_dir):
             self._weights.write(os.path.join(self._best_dir, _best_name(step)))
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import app, flags, logging
 
+from xdeepint_ext.experiments.cluster_config import is_chief
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.flags import config_of_flags, define_flags, find_flagfiles, given_flags
 from xdeepint_ext.experiments.kinds import LISTS, USERS
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.options import options_of
+from xdeepint_ext.experiments.preemption import LOST, PREEMPTED, LostProcess, Preempted, ends_on_sigterm
 from xdeepint_ext.experiments.running import run
 from xdeepint_ext.experiments.settings import make_config
 
 __all__ = ["launch", "summary"]
 
 flags.disclaim_key_flags()
+EXIT_CODES: dict[type, int] = {Preempted: PREEMPTED, LostProcess: LOST}
 SHOWN = ("auc", "logloss", "gauc")
 
 
@@ -44,22 +48,34 @@ def launch(model: str, doc: str | None, others: Sequence[str] = (), defaults: Ma
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments {argv[1:]}")
         quieten()
-        try:
+        with told_errors():
             config = config_of_models([model, *others], defaults or {}) if others else config_of_flags(model)
             if not config.model_dir:
                 raise ValueError("--model_dir must name the directory for the results")
             metrics = run(config)
-        except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
-            sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
-            sys.exit("interrupted; the same command goes on from the last checkpoint")
-        print(summary(config.model_dir, metrics))
+        if is_chief(config.strategy):
+            print(summary(config.model_dir, metrics))
 
     try:
         arguments = find_flagfiles(sys.argv)
     except FileNotFoundError as error:
         sys.exit(f"error: {error}")
     app.run(main, argv=arguments)
+
+
+@contextlib.contextmanager
+def told_errors() -> Iterator[None]:
+    """Ends the process where an error comes that its message explains, or SIGTERM, with the exit code that says so."""
+    ends_on_sigterm()
+    try:
+        yield
+    except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except (Preempted, LostProcess) as ended:
+        print(ended, file=sys.stderr, flush=True)
+        os._exit(EXIT_CODES[type(ended)])  # the threads of a broken cluster could keep the process alive
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from the last checkpoint")
 
 
 def config_of_models(

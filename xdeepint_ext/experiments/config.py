@@ -17,13 +17,18 @@ from xdeepint_ext.experiments.retrieval_predictions import AT
 __all__ = ["Config", "canonical"]
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
+STRATEGY_HELP = (
+    "auto = mirrored where there are several GPUs, else one_device; multi_worker and parameter_server read TF_CONFIG; "
+    "tpu is untested; see docs/scaling.md"
+)
 STOPPING_METRICS = (
     *("auc", "logloss", "gauc", "ndcg", "recall"),
     *(f"{metric}_at_{n}" for n in AT for metric in ("recall", "ndcg")),
     "none",
 )
 GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session")
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
+SHARDINGS = ("batches", "files")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,13 @@ class Config:
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
     incremental: str = option("", "model_dir of a finished run that this one goes on from, with the next day's data")
-    strategy: str = option("auto", "auto = mirrored where there are several GPUs, else one_device", STRATEGIES)
+    strategy: str = option("auto", STRATEGY_HELP, STRATEGIES)
+    cluster_timeout: int = option(
+        300, "seconds that a process of a cluster waits for the others to come", changes="nothing"
+    )
+    sharding: str = option(
+        "batches", "of records among multi_worker's workers: parts of the batches of one worker, or files", SHARDINGS
+    )
     mixed_precision: str = option("float32", "Keras's dtype policy", PRECISIONS)
     jit_compile: bool = option(False, "compile the dense part with XLA")
     deterministic: bool = option(False, "only deterministic kernels: a run repeats bit for bit")

@@ -14,6 +14,7 @@ import tensorflow as tf
 from xdeepint_ext import data
 from xdeepint_ext.data import memory
 from xdeepint_ext.data.manifest import FILE_NAME, VOCABULARY, DataError, Manifest
+from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.named_losses import DEFAULT
 from xdeepint_ext.experiments.predictions import Predictions, make_predict
@@ -25,6 +26,8 @@ __all__ = ["Inputs", "select_features"]
 
 # Splits that are evaluated again and again stay in memory up to this size.
 KEPT_BYTES = 512 << 20
+# Where one worker's share of the files is larger than this many times another's, the others would mostly wait.
+MOST_UNEQUAL = 2
 
 
 class Inputs:
@@ -58,6 +61,29 @@ class Inputs:
             self._whole_train = self.train(0)
             self.records = self._whole_train.records
         self.steps_per_epoch = data.steps_per_epoch(self.records, config.batch_size)
+
+    def divide_among(self, workers: int) -> None:
+        """Adapts `steps_per_epoch` to so many workers, of which each reads a part of the records.
+
+        Raises:
+          ValueError: the records are in memory, or one worker would have hardly any.
+        """
+        if self._config.sharding == "batches":
+            return
+        if self._config.cache:
+            raise ValueError("sharding=files reads files, and cache keeps all records in memory: leave one of them out")
+        of_files = [shard.records for shard in self.manifest.shards("train")]
+        if len(of_files) >= workers:
+            found = [sum(of_files[worker::workers]) for worker in range(workers)]
+        else:
+            found = [len(range(worker, sum(of_files), workers)) for worker in range(workers)]
+        if max(found) > MOST_UNEQUAL * min(found):
+            raise ValueError(
+                f"sharding=files: the {len(of_files)} files of train give the {workers} workers {found} records each, "
+                f"and most steps of an epoch would have one worker; prepare the data with --num_shards={4 * workers} "
+                "or more, or say --sharding=batches"
+            )
+        self.steps_per_epoch = data.steps_per_epoch(max(found), self._config.batch_size // workers)
 
     def loss(self) -> Any:
         """What the model is trained with; None = the log loss.
@@ -102,14 +128,21 @@ class Inputs:
         """What makes the model's inputs of raw values."""
         return data.Preprocessor(self.schema, self.vocabulary_dir)
 
-    def train(self, start_step: int) -> tf.data.Dataset:
-        """Training batches without end, from a step on; their order depends on the seed only."""
+    def train(self, start_step: int, worker: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        """Training batches without end, from a step on; their order depends on the seed only.
+
+        Args:
+          start_step: batches that were taken before.
+          worker: of several: his parts of every batch; or, with `sharding` files, batches of his part of the records.
+            There is an element for each of his replicas, one after the other.
+        """
         config = self._config
-        if self._whole_train is not None and start_step == 0:
+        if self._whole_train is not None and start_step == 0 and worker is None:
             return self._whole_train
         order: dict[str, Any] = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
         if not config.cache:
-            return with_lists(self._read("train", **order), config.grouping)
+            return with_lists(self._read("train", **order, **_of_worker(config, worker)), config.grouping)
+        order["share"] = BatchShare.of_worker(worker)
         arrays = self._arrays("train")
         groups = group_numbers(arrays, config.order)
         dataset = memory.batches(arrays, config.batch_size, groups=groups, **order)
@@ -147,6 +180,14 @@ class Inputs:
         arrays, skipped = _arrays(config.data_dir, written, split, self.schema.to_json(), config.max_bad_records)
         self.skipped[split] = skipped
         return arrays
+
+
+def _of_worker(config: Config, worker: tf.distribute.InputContext | None) -> dict[str, Any]:
+    """What `data.read` is told of a worker."""
+    if worker is None or config.sharding == "batches":
+        return {"share": BatchShare.of_worker(worker)}
+    replicas = worker.num_replicas_in_sync // worker.num_input_pipelines
+    return {"input_context": worker, "equal_steps": True, "share": BatchShare(0, replicas, replicas)}
 
 
 def _cut(arrays: Any, batch_size: int) -> list[Any]:

@@ -83,9 +83,9 @@ class ListInputs(Inputs):
 
         return predict
 
-    def train(self, start_step: int) -> tf.data.Dataset:
+    def train(self, start_step: int, worker: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """See `Inputs.train`; without XLA, which wants one shape, each batch is as wide as its longest list."""
-        dataset = super().train(start_step)
+        dataset = super().train(start_step, worker)
         if self._config.jit_compile:
             return dataset
         narrow = dataset.map(trimmed)

@@ -16,7 +16,8 @@ from typing import Any
 
 from absl import app, flags
 
-from xdeepint_ext.experiments.command_line import quieten
+from xdeepint_ext.experiments.cluster_config import is_chief
+from xdeepint_ext.experiments.command_line import quieten, told_errors
 from xdeepint_ext.experiments.flags import define_options, find_flagfiles, values_of_flags
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.experiments.mseqa_running import run_mseqa
@@ -39,16 +40,13 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     quieten()
-    try:
+    with told_errors():
         config = MseqaConfig(**values_of_flags(MseqaConfig))
         if not config.model_dir:
             raise ValueError("--model_dir must name the directory for the results")
         metrics = run_mseqa(config)
-    except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
-    print(summary(metrics))
+    if is_chief(config.strategy):
+        print(summary(metrics))
 
 
 if __name__ == "__main__":

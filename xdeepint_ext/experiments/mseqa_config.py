@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES
+from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES, STRATEGY_HELP
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.layers.roberta import SIZES
 from xdeepint_ext.layers.tagging import SCHEMES
@@ -59,7 +59,10 @@ class MseqaConfig:
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000")
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
-    strategy: str = option("auto", "auto = mirrored where there are several GPUs, else one_device", STRATEGIES)
+    strategy: str = option("auto", STRATEGY_HELP, STRATEGIES)
+    cluster_timeout: int = option(
+        300, "seconds that a process of a cluster waits for the others to come", changes="nothing"
+    )
     mixed_precision: str = option("float32", "Keras's dtype policy", PRECISIONS)
     jit_compile: bool = option(False, "compile the encoder with XLA")
     deterministic: bool = option(False, "only deterministic kernels: a run repeats bit for bit")

@@ -15,6 +15,7 @@ from xdeepint_ext.data.qa.records import SCHEMA, load_questions
 from xdeepint_ext.data.qa.reports import generate_reports
 from xdeepint_ext.data.qa.tokenizer import PAD, BytePairTokenizer
 from xdeepint_ext.data.qa.windows import Windows, make_windows
+from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.layers.tagging import find_scheme
 
@@ -58,14 +59,15 @@ class MseqaData:
             )
         return self._windows[split]
 
-    def train(self, start_step: int) -> tf.data.Dataset:
+    def train(self, start_step: int, worker: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """Batches of training windows without end, from a step on; their order depends on the seed only.
 
         They are as long as the longest window of the batch; with XLA, which compiles each length anew, of all.
         """
         windows, config = self.windows("train"), self._config
         order = {"shuffle": True, "epochs": None, "seed": config.seed, "start_step": start_step}
-        found = batches((windows.features, windows.labels), config.batch_size, **order)  # type: ignore[arg-type]
+        share = BatchShare.of_worker(worker)
+        found = batches((windows.features, windows.labels), config.batch_size, share=share, **order)  # type: ignore[arg-type]
         return found if config.jit_compile else found.map(_shortened)
 
     @property

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import tensorflow as tf
 
 from xdeepint_ext.data.qa.questions import Question
 from xdeepint_ext.experiments import artifacts
-from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.experiments.mseqa_data import MseqaData
 from xdeepint_ext.experiments.mseqa_scores import score_answers
+from xdeepint_ext.experiments.placement import Placement, make_placement, serve_if_server
+from xdeepint_ext.experiments.preemption import names_lost_processes
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.experiments.run_directory import RunDirectory
-from xdeepint_ext.experiments.running import process_settings
-from xdeepint_ext.experiments.strategies import make_strategy
+from xdeepint_ext.experiments.running import check_alike, make_store, process_settings
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.layers.roberta import RobertaEncoder
 from xdeepint_ext.models.baselines.single_span_qa import SingleSpanQA
@@ -73,65 +74,82 @@ def run_mseqa(config: MseqaConfig) -> dict[str, Any]:
     """
     if not config.model_dir:
         return execute_mseqa(config).metrics
+    serve_if_server(config)
+    place = make_placement(config)
     data = MseqaData(config)
     directory = RunDirectory(cast(Any, config), data.manifest)
-    with directory.claimed() as metrics:
+    with contextlib.ExitStack() as stack, names_lost_processes(place.several):
+        metrics = place.workers.from_chief(lambda: stack.enter_context(directory.claimed()))
         if metrics is not None:
             _say(config, f"{config.model_dir} holds this run, finished: nothing to do")
             return metrics
-        return _execute(config, data, directory).metrics
+        return _execute(config, place, data, directory).metrics
 
 
 def execute_mseqa(config: MseqaConfig) -> MseqaRun:
     """As `run_mseqa` in memory: `model_dir` is left alone, and the model and answers are returned, too."""
     if config.export:
         raise ValueError("export needs a model_dir to write to")
-    return _execute(config, MseqaData(config), None)
+    serve_if_server(config)
+    place = make_placement(config)
+    with names_lost_processes(place.several):
+        return _execute(config, place, MseqaData(config), None)
 
 
-def _execute(config: MseqaConfig, data: MseqaData, directory: RunDirectory | None) -> MseqaRun:
-    strategy = make_strategy(config.strategy)
+def _execute(config: MseqaConfig, place: Placement, data: MseqaData, directory: RunDirectory | None) -> MseqaRun:
     # The loop and its settings ask only for what both kinds of configuration have.
     settings = cast(Any, config)
     if config.early_stopping != "none":
         data.manifest.shards("valid")
     state = RunState()
+    state.now.topology = place.topology
+    total = Schedule(settings, data.steps_per_epoch).total
     with process_settings(settings):
-        with strategy.scope():
-            model = make_model(config, data, Schedule(settings, data.steps_per_epoch).total)
+        with place.strategy.scope():
+            model = make_model(config, data, total)
         trainable = cast(Any, model)
-        store = (
-            CheckpointStore(directory.file("checkpoints"), trainable, state) if directory else MemoryStore(trainable)
-        )
-        if store.restore():
+        store = make_store(directory, trainable, state, place.workers)
+        resumed = store.restore()
+        check_alike(state, place.workers)
+        if resumed:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
-        answer = tf.function(model.answer, reduce_retracing=True)
+        answers = _answerer(model, data)
 
-        def answers(split: str) -> list[list[Found]]:
-            return answer_windows(answer, data.windows(split), data.questions[split])
+        def validate() -> Mapping[str, float]:
+            return score_answers(data.questions["valid"], answers("valid"))
 
-        with artifacts.event_writer(directory) as write_event:
+        with artifacts.event_writer(directory if place.workers.is_chief else None) as write_event:
             train(
-                settings,
-                cast(Any, data),
-                trainable,
-                strategy,
-                state,
-                store,
-                lambda: score_answers(data.questions["valid"], answers("valid")),
+                *(settings, data, data.steps_per_epoch, trainable, place, state, store),
+                lambda: place.workers.from_chief(validate),
                 write_event,
             )
-        splits = [split for split in ("valid", "test") if data.questions.get(split)]
-        found = {split: answers(split) for split in splits}
-    metrics = _describe(config, data, model, state)
-    for split in splits:
-        scores = score_answers(data.questions[split], found[split])
-        metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-    finished = MseqaRun(config, metrics, data.questions, found, state, model, data)
-    if directory:
-        _write(finished, directory)
+    finished = MseqaRun(config, {}, data.questions, {}, state, model, data)
+
+    def evaluate() -> dict[str, Any]:
+        with process_settings(settings):
+            finished.model = cast(
+                Any, place.brought_here(trainable, lambda: cast(Any, make_model(config, data, total)))
+            )
+            again = answers if finished.model is model else _answerer(finished.model, data)
+            finished.found = {split: again(split) for split in ("valid", "test") if data.questions.get(split)}
+        finished.metrics = _describe(config, data, finished.model, state)
+        for split, found in finished.found.items():
+            scores = score_answers(data.questions[split], found)
+            finished.metrics |= {f"{split}.{name}": value for name, value in scores.items()}
+        if directory:
+            _write(finished, directory)
+        return finished.metrics
+
+    finished.metrics = place.workers.from_chief(evaluate)
     return finished
+
+
+def _answerer(model: SpanModel, data: MseqaData) -> Callable[[str], list[list[Found]]]:
+    """A function from a split to the answers to each of its questions."""
+    answer = tf.function(model.answer, reduce_retracing=True)
+    return lambda split: answer_windows(answer, data.windows(split), data.questions[split])
 
 
 def make_model(config: MseqaConfig, data: MseqaData, total_steps: int) -> SpanModel:

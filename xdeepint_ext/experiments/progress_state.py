@@ -23,6 +23,7 @@ class Position:
     finished: str = ""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     codes: list[list[int]] = dataclasses.field(default_factory=list)
+    topology: str = ""
 
 
 class RunState(tf.train.experimental.PythonState):
@@ -36,6 +37,7 @@ class RunState(tf.train.experimental.PythonState):
       timed_steps: steps in that time.
       finished: why training has ended; "" while it has not.
       history: a dict for each evaluation: step, train_*, valid_*.
+      topology: on how many replicas it trains; that of a checkpoint is checked before it is restored.
       codes: those of some users at the last evaluation, of a model that gives users codes; see `CodeWatch`.
     """
 

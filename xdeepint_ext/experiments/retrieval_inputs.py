@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ import tensorflow as tf
 from xdeepint_ext import data
 from xdeepint_ext.data.manifest import FILE_NAME, Manifest
 from xdeepint_ext.data.sequences import Sequences, read_sequences, training_batches
+from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs, select_features
 from xdeepint_ext.experiments.named_losses import DEFAULT
@@ -20,6 +21,7 @@ from xdeepint_ext.experiments.retrieval_predictions import RetrievalPredictions
 from xdeepint_ext.experiments.retrieval_ranking import Ranker
 from xdeepint_ext.models import RankingModel, RetrievalModel
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.utils.catalogue import CANDIDATES, CORRECTIONS, OWNERS
 
 __all__ = ["RetrievalInputs"]
 
@@ -60,10 +62,18 @@ class RetrievalInputs(Inputs):
         """None: training never runs a metric whose cost grows with the catalogue."""
         return []
 
-    def train(self, start_step: int) -> tf.data.Dataset:
-        """Training batches without end, from a step on; each depends on seed and step only."""
+    def train(self, start_step: int, worker: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        """Training batches without end, from a step on; each depends on seed and step only.
+
+        A worker of several gets his parts of the users; all candidates are everyone's.
+        """
         sampling = self._options.sampling(self._config.batch_size, self._config.seed)
-        return training_batches(self.sequences("train"), sampling, start_step)
+        batches = training_batches(self.sequences("train"), sampling, start_step)
+        return batches if worker is None else _parts(batches, BatchShare.of_worker(worker))
+
+    def divide_among(self, workers: int) -> None:
+        if self._config.sharding == "files":
+            raise ValueError("sharding=files reads files, but users with their items are in memory: leave it out")
 
     def batches(self, split: str) -> Iterable[Any]:
         """One: of all users' inputs."""
@@ -86,6 +96,22 @@ class RetrievalInputs(Inputs):
         """A split's users."""
         written = os.path.getmtime(os.path.join(self._config.data_dir, FILE_NAME))
         return _sequences(self._config.data_dir, written, split, self.schema.to_json())
+
+
+def _parts(batches: tf.data.Dataset, share: BatchShare) -> tf.data.Dataset:
+    """A worker's parts of every batch, and with each of them all candidates, whose owners are rows of the part."""
+
+    def cut(features: Mapping[str, tf.Tensor], number: tf.Tensor) -> tuple[dict[str, tf.Tensor]]:
+        rows = {name: x for name, x in features.items() if name not in (CANDIDATES, OWNERS, CORRECTIONS)}
+        start, end = share.bounds(tf.shape(next(iter(rows.values())))[0], number)
+        owners = tf.cast(features[OWNERS], tf.int64)
+        mine = tf.logical_and(owners >= start, owners < end)
+        part = {name: x[start:end] for name, x in rows.items()}
+        part[OWNERS] = tf.cast(tf.where(mine, owners - start, tf.constant(-1, tf.int64)), features[OWNERS].dtype)
+        return ({**part, **{name: features[name] for name in (CANDIDATES, CORRECTIONS)}},)
+
+    numbers = tf.data.Dataset.range(share.first, share.first + share.count)
+    return batches.flat_map(lambda features: numbers.map(lambda number: cut(features, number)))
 
 
 @functools.lru_cache(maxsize=6)

@@ -22,14 +22,16 @@ from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.list_inputs import open_inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
+from xdeepint_ext.experiments.placement import Placement, make_placement, serve_if_server
 from xdeepint_ext.experiments.predictions import Predictions
+from xdeepint_ext.experiments.preemption import names_lost_processes
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.slices import check_slices, score_slices
-from xdeepint_ext.experiments.strategies import make_strategy
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.weights import sparsity
+from xdeepint_ext.experiments.workers import Workers
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.variables import optimizer_group
 
@@ -80,71 +82,125 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
       ValueError: the config, `model_dir` or data do not fit together; DataError, a kind of it, for the data.
       FloatingPointError: training diverged.
-      NotImplementedError: a strategy that a later version brings.
+      OSError, TimeoutError: a cluster cannot be formed; see `make_placement`.
+      Preempted, LostProcess: training ended, to be started again; see `train`.
     """
-    if config.model_dir:
-        inputs = open_inputs(config)
-        directory = RunDirectory(config, inputs.manifest)
-        with directory.claimed() as metrics:
-            if metrics is not None:
-                _say(config, f"{config.model_dir} holds this run, finished: nothing to do")
-                return metrics
-            return _execute(config, inputs, directory).metrics
-    return execute(config).metrics
+    if not config.model_dir:
+        return execute(config).metrics
+    serve_if_server(config)
+    place = make_placement(config)
+    inputs = open_inputs(config)
+    directory = RunDirectory(config, inputs.manifest)
+    with contextlib.ExitStack() as stack, names_lost_processes(place.several):
+        metrics = place.workers.from_chief(lambda: stack.enter_context(directory.claimed()))
+        if metrics is not None:
+            _say(config, f"{config.model_dir} holds this run, finished: nothing to do")
+            return metrics
+        return _execute(config, place, inputs, directory).metrics
 
 
 def execute(config: Config) -> Run:
-    """As `run` in memory: `model_dir` is left alone, and the model and predictions are returned, too."""
-    return _execute(config, open_inputs(config), None)
+    """As `run` in memory: `model_dir` is left alone, and the model and predictions are returned, too.
+
+    Of several workers only the chief has predictions.
+    """
+    serve_if_server(config)
+    place = make_placement(config)
+    with names_lost_processes(place.several):
+        return _execute(config, place, open_inputs(config), None)
 
 
-def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> Run:
-    strategy = make_strategy(config.strategy)
+def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDirectory | None) -> Run:
+    inputs.divide_among(place.workers.count)
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
     artifacts.check(config, directory)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
+    state.now.topology = place.topology
     with process_settings(config):
-        with strategy.scope():
+        with place.strategy.scope():
             model = make_model(config, inputs, schedule.total)
-        store = CheckpointStore(directory.file("checkpoints"), model, state) if directory else MemoryStore(model)
+        store = make_store(directory, model, state, place.workers)
         resumed = store.restore()
+        check_alike(state, place.workers)
         if resumed:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
         if config.incremental and not resumed:
             steps = go_on_from(config, inputs.manifest, model)
             _say(config, f"goes on from step {steps} of {config.incremental}")
-        predict, score = inputs.predictor(model, strategy), kind_of(inputs.manifest).score
+        predict, score = inputs.predictor(model, place.predicting), kind_of(inputs.manifest).score
 
         moves = CodeWatch.of(model, inputs, config)
 
         def validate() -> Mapping[str, float]:
             return {**score(predict("valid")), **(moves(state.now) if moves else {})}
 
-        with artifacts.event_writer(directory) as write_event:
-            train(config, inputs, model, strategy, state, store, validate, write_event)
-        predictions = {split: predict(split, final=True) for split in config.evaluate}
-        routings = _routings(config, inputs, model)
+        with artifacts.event_writer(directory if place.workers.is_chief else None) as write_event:
+            train(
+                *(config, inputs, inputs.steps_per_epoch, model, place, state, store),
+                lambda: place.workers.from_chief(validate),
+                write_event,
+            )
+    finished = Run(config, {}, {}, state, model, inputs)
+
+    def evaluate() -> dict[str, Any]:
+        with process_settings(config):
+            finished.model = place.brought_here(model, lambda: make_model(config, inputs, schedule.total))
+            again = predict if finished.model is model else inputs.predictor(finished.model, place.predicting)
+            finished.predictions = {split: again(split, final=True) for split in config.evaluate}
+            finished.routings = _routings(config, inputs, finished.model)
+        finished.metrics = _measure(finished)
+        if directory:
+            artifacts.write(finished, directory)
+        return finished.metrics
+
+    finished.metrics = place.workers.from_chief(evaluate)
+    return finished
+
+
+def _measure(run: Run) -> dict[str, Any]:
+    """The metrics of a run whose predictions are made."""
+    config, inputs, model = run.config, run.inputs, run.model
+    score = kind_of(inputs.manifest).score
     notes = [f"{split}: {n} damaged records were skipped" for split, n in inputs.skipped.items() if n]
     notes += unfinished(model) if isinstance(model, Routed) else []
-    cost = costs(model, notes, routings.get(_shown_split(config)))
-    metrics = {**_describe(config, inputs, model, state), **cost, **sparsity(model)}
+    cost = costs(model, notes, run.routings.get(_shown_split(config)))
+    metrics = {**_describe(config, inputs, model, run.state), **cost, **sparsity(model)}
     users = training_users(inputs) if config.cold_start else None
-    for split, values in predictions.items():
+    for split, values in run.predictions.items():
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
         if isinstance(values, Predictions):
             metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
         if users is not None:
             metrics |= score_cold_start(values, users, config.cold_start, notes, f"{split}.")
-    metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in routings.items()}
+    metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in run.routings.items()}
     metrics["notes"] = notes
-    finished = Run(config, metrics, predictions, state, model, inputs, routings)
-    if directory:
-        artifacts.write(finished, directory)
-    return finished
+    return metrics
+
+
+def make_store(
+    directory: RunDirectory | None, model: RankingModel, state: RunState, workers: Workers
+) -> CheckpointStore | MemoryStore:
+    """Where a run keeps its weights: its directory's checkpoints, which the chief alone writes, or memory."""
+    if directory is None:
+        return MemoryStore(model)
+    return CheckpointStore(directory.file("checkpoints"), model, state, writes=workers.is_chief)
+
+
+def check_alike(state: RunState, workers: Workers) -> None:
+    """Checks that all workers go on from the same step.
+
+    Raises:
+      ValueError: they do not, as when each has a `model_dir` of its own.
+    """
+    last, first = workers.largest([state.now.step, -state.now.step])
+    if last != -first:
+        raise ValueError(
+            f"model_dir: the workers see checkpoints of steps {-first:g} to {last:g}; they must share one directory"
+        )
 
 
 def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel:

@@ -1,4 +1,4 @@
-"""`--strategy`: on which devices a run trains."""
+"""The strategies of `tf.distribute`, made so that what can go wrong with a cluster is said before TensorFlow waits."""
 
 from __future__ import annotations
 
@@ -6,29 +6,13 @@ import functools
 
 import tensorflow as tf
 
-__all__ = ["make_strategy", "mirrored_on"]
+from xdeepint_ext.experiments.cluster_config import ClusterConfig
+from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
 
-LATER = ("multi_worker", "parameter_server", "tpu")
+__all__ = ["coordinator_of", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
 
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of that name.
-
-    Args:
-      name: `one_device`: the first GPU, or the CPU where there is none; `mirrored`: all GPUs, or all logical CPUs
-        where there is none; `auto`: `mirrored` where there are several GPUs, else `one_device`.
-
-    Raises:
-      NotImplementedError: a strategy that a later version brings.
-    """
-    if name in LATER:
-        raise NotImplementedError(
-            f"--strategy={name} comes with a later version; this one has auto, one_device and mirrored"
-        )
-    gpus = tf.config.list_logical_devices("GPU")
-    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        return mirrored_on("GPU" if gpus else "CPU")
-    return tf.distribute.get_strategy()
+# A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
+SHARD_BYTES = 256 << 10
 
 
 @functools.cache
@@ -38,3 +22,79 @@ def mirrored_on(device_type: str) -> tf.distribute.MirroredStrategy:
     A second one would number its collectives like the first and fail.
     """
     return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(device_type)])
+
+
+@functools.cache
+def multi_worker(timeout: float) -> tuple[tf.distribute.MultiWorkerMirroredStrategy, ClusterConfig]:
+    """The process's one `MultiWorkerMirroredStrategy`, of the cluster in TF_CONFIG, when all workers have come.
+
+    Args:
+      timeout: seconds to wait for them.
+
+    Raises:
+      ValueError: TF_CONFIG is missing or wrong, or TensorFlow has run something in this process before.
+      OSError: the process's port is in use.
+      TimeoutError: a worker did not come; names it.
+    """
+    cluster = ClusterConfig.from_environment("multi_worker")
+    wait_for_others(cluster, timeout)
+    # Over CPUs the ring of gRPC; where there are GPUs, TensorFlow chooses.
+    ring = tf.distribute.experimental.CommunicationImplementation.RING
+    options = {} if tf.config.list_physical_devices("GPU") else {"implementation": ring}
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            communication_options=tf.distribute.experimental.CommunicationOptions(**options)
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"strategy=multi_worker must be the first that TensorFlow does in a process: {error}"
+        ) from error
+    return strategy, cluster
+
+
+@functools.cache
+def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrategy, ClusterConfig]:
+    """The process's one `ParameterServerStrategy`, of the cluster in TF_CONFIG, whose coordinator this process is.
+
+    Tables above 256 KiB are divided among the servers by `MinSizePartitioner`.
+
+    Args:
+      timeout: seconds to wait for workers and servers.
+
+    Raises:
+      ValueError, OSError, TimeoutError: see `multi_worker`.
+    """
+    cluster = ClusterConfig.from_environment("parameter_server")
+    check_port(cluster)
+    wait_for_others(cluster, timeout, listens=False)
+    partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
+        min_shard_bytes=SHARD_BYTES, max_shards=len(cluster.jobs["ps"])
+    )
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver(rpc_layer="grpc")
+    return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner), cluster
+
+
+@functools.cache
+def coordinator_of(
+    strategy: tf.distribute.ParameterServerStrategy,
+) -> tf.distribute.experimental.coordinator.ClusterCoordinator:
+    """The coordinator of a strategy, which can have one only."""
+    return tf.distribute.experimental.coordinator.ClusterCoordinator(strategy)
+
+
+@functools.cache
+def tpu() -> tf.distribute.TPUStrategy:
+    """The process's one `TPUStrategy`, on the TPU that its environment names.
+
+    Raises:
+      ValueError: there is none.
+    """
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu="local")
+    except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(
+            "--strategy=tpu found no TPU here; it needs a TPU machine and the package tensorflow-tpu, see "
+            f"docs/scaling.md. TensorFlow says: {first}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

@@ -7,16 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import tensorflow as tf
 
 from xdeepint_ext.data.damage import READING_ERRORS
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
-from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.kinds import stopping_value
+from xdeepint_ext.experiments.placement import Placement
+from xdeepint_ext.experiments.preemption import Preempted, StopRequest, names_lost_processes
 from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.experiments.step_loops import Loop, TrainingData
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.progress import Progress
 
@@ -55,9 +54,10 @@ class Schedule:
 
 def train(
     config: Config,
-    inputs: Inputs,
+    inputs: TrainingData,
+    steps_per_epoch: int,
     model: RankingModel,
-    strategy: tf.distribute.Strategy,
+    place: Placement,
     state: RunState,
     store: CheckpointStore | MemoryStore,
     validate: Callable[[], Mapping[str, float]],
@@ -70,8 +70,9 @@ def train(
     Args:
       config: of the run.
       inputs: its records.
+      steps_per_epoch: of them.
       model: built and compiled.
-      strategy: where the model lives.
+      place: where it lives and trains.
       state: position; updated, with the history of evaluations.
       store: for checkpoints and the best weights.
       validate: gives the metrics of the valid split.
@@ -80,25 +81,27 @@ def train(
     Raises:
       FloatingPointError: the loss is no longer finite.
       DataError: a record is damaged; names file and record.
+      Preempted: SIGTERM came, and the position is saved.
+      LostProcess: another process of the cluster is gone.
     """
-    schedule = Schedule(config, inputs.steps_per_epoch)
-    now = state.now
+    schedule = Schedule(config, steps_per_epoch)
+    now, workers = state.now, place.workers
     if not now.finished:
-        dataset = inputs.train(now.step)
-        explain = getattr(dataset, "explain", lambda error: error)
-        if strategy.num_replicas_in_sync > 1:
-            dataset = strategy.experimental_distribute_dataset(dataset)
-        iterator, steps = iter(dataset), _make_steps(model, strategy)
-        stream = sys.stderr if config.progress else open(os.devnull, "w")  # noqa: SIM115 - closed with the process
-        with Progress(schedule.total, "steps", "train", stream=stream) as progress:
+        loop = place.make_loop(model)
+        loop.start(inputs, now.step)
+        shown = config.progress and workers.is_chief
+        stream = sys.stderr if shown else open(os.devnull, "w")  # noqa: SIM115 - closed with the process
+        with (
+            names_lost_processes(place.several),
+            StopRequest(active=store.lasts) as stop,
+            Progress(schedule.total, "steps", "train", stream=stream) as progress,
+        ):
             progress.update(now.step)
             chunk = 1
             while not now.finished:
                 count = min(chunk, schedule.steps_until_event(now.step))
-                try:
-                    seconds = _timed(steps, iterator, count)
-                except READING_ERRORS as error:
-                    raise explain(error) from error
+                # The workers' chunks must be of one length, and all stop at one step.
+                seconds, stopped = workers.largest([_timed(loop, count), stop.came])
                 if chunk > 1:  # the first call traces the graph
                     now.seconds, now.timed_steps = now.seconds + seconds, now.timed_steps + count
                 chunk = max(2, int(CHUNK_SECONDS * count / seconds)) if chunk > 1 else 2
@@ -113,26 +116,21 @@ def train(
                 if schedule.evaluates(now.step):
                     _evaluate(config, schedule, model, state, store, validate)
                     write_event(now.history[-1])
-                if schedule.evaluates(now.step) or now.step % schedule.checkpoint_every == 0:
+                if stopped or schedule.evaluates(now.step) or now.step % schedule.checkpoint_every == 0:
                     store.save()
+                if stopped:
+                    raise Preempted(now.step)
     if now.best_step is not None:
         store.load_best(now.best_step)
 
 
-def _make_steps(model: RankingModel, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
-    """A graph of several training steps."""
-
-    @tf.function
-    def steps(iterator: Any, count: tf.Tensor) -> None:
-        for _ in tf.range(count):
-            strategy.run(model.train_step, args=(next(iterator),))
-
-    return steps
-
-
-def _timed(steps: Callable[[Any, tf.Tensor], None], iterator: Any, count: int) -> float:
+def _timed(loop: Loop, count: int) -> float:
+    """Makes so many steps; returns the seconds."""
     started = time.perf_counter()
-    steps(iterator, tf.constant(count, tf.int64))
+    try:
+        loop.run(count)
+    except READING_ERRORS as error:
+        raise loop.explain(error) from error
     return max(time.perf_counter() - started, 1e-9)
 
 

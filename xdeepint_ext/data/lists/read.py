@@ -13,6 +13,7 @@ from xdeepint_ext.data.lists.draw import IMPRESSION
 from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest
 from xdeepint_ext.data.parsing import raw_feature_spec
 from xdeepint_ext.data.preprocessor import Preprocessor
+from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.data.stream import Order, stream
 from xdeepint_ext.schema import Feature, Schema
 
@@ -45,6 +46,8 @@ def read_lists(
     drop_remainder: bool = False,
     shuffle_buffer: int = SHUFFLE_BUFFER,
     parallelism: int | None = None,
+    share: BatchShare | None = None,
+    equal_steps: bool = False,
 ) -> tf.data.Dataset:
     """Batches of U lists, parsed at once and preprocessed on the host; order and resumption as with `read`.
 
@@ -68,6 +71,8 @@ def read_lists(
       drop_remainder: leave out the short batch at the end of an epoch.
       shuffle_buffer: lists of a shuffle window.
       parallelism: batches parsed at a time and files read at a time; default: the number of cores.
+      share: the parts of every batch, of those that one worker would have, that are given; default: all.
+      equal_steps: empty batches where another worker of the `input_context` has more lists.
 
     Returns:
       A dataset of (features, labels) with the attributes of `read`'s. Features of users, and the side input
@@ -105,7 +110,11 @@ def read_lists(
         split,
         batch_size,
         _parser(preprocessor, list_size, _stage_numbers(stages, preprocessor.schema), ragged),
-        Order(shuffle, epochs, deterministic, seed, start_step, drop_remainder, shuffle_buffer, parallelism),
+        Order(
+            *(shuffle, epochs, deterministic, seed, start_step, drop_remainder, shuffle_buffer, parallelism),
+            share=share or BatchShare(),
+            equal_steps=equal_steps,
+        ),
         input_context=input_context,
         max_bad_records=max_bad_records,
         cache=cache,

@@ -1,0 +1,195 @@
+"""`--strategy` -> `Placement`: where a run's model lives, who makes its steps, and who writes what it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from xdeepint_ext.experiments import strategies
+from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
+from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
+from xdeepint_ext.experiments.rendezvous import check_port
+from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop, WorkersLoop
+from xdeepint_ext.experiments.workers import CollectiveWorkers, Workers
+from xdeepint_ext.models import RankingModel
+
+__all__ = ["Placement", "make_placement", "serve_if_server"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a run trains.
+
+    Args:
+      strategy: in whose scope the model is made.
+      predicting: the strategy that predictions are made under; one device where the model's spans processes.
+      workers: the processes.
+      make_loop: model -> what makes its steps.
+      topology: in words; a checkpoint of another one is refused.
+      several: whether other processes take part.
+      moves_weights: whether weights lie in other processes, and the finished model must be brought here.
+    """
+
+    strategy: tf.distribute.Strategy
+    predicting: tf.distribute.Strategy
+    workers: Workers
+    make_loop: Callable[[RankingModel], Loop]
+    topology: str
+    several: bool = False
+    moves_weights: bool = False
+
+    def brought_here(self, model: RankingModel, make: Callable[[], RankingModel]) -> RankingModel:
+        """The trained model in this process: the model itself, or a new one with its weights.
+
+        Args:
+          model: trained.
+          make: makes another such model.
+        """
+        if not self.moves_weights:
+            return model
+        here = make()
+        for weight, value in zip(here.weights, _whole(model.weights, [w.shape for w in here.weights]), strict=True):
+            weight.assign(value)
+        return here
+
+
+def make_placement(config: Any) -> Placement:
+    """The placement of a run.
+
+    Args:
+      config: its `strategy`, `batch_size`, `cluster_timeout`, and `optimizer` where it has one. `one_device` is the
+        first GPU, or the CPU where there is none; `mirrored` all GPUs, or all logical CPUs where there is none; `auto`
+        is `mirrored` where there are several GPUs, else `one_device`; `multi_worker` and `parameter_server` have the
+        cluster of TF_CONFIG, `tpu` the machine's.
+
+    Raises:
+      ValueError: the batch cannot be divided by the replicas, the cluster is not as the strategy wants it, the
+        optimizer is none for it, or TensorFlow has run something in this process before it should form a cluster.
+      OSError: this process's port is in use.
+      TimeoutError: a process of the cluster did not come.
+    """
+    if config.strategy not in MAKERS:
+        gpus = tf.config.list_logical_devices("GPU")
+        mirrored = config.strategy == "mirrored" or (config.strategy == "auto" and len(gpus) > 1)
+        found = _mirrored("GPU" if gpus else "CPU") if mirrored else _one_device()
+    else:
+        _check_optimizer(config)
+        found = MAKERS[config.strategy](config)
+    replicas = found.strategy.num_replicas_in_sync
+    if config.batch_size % replicas:
+        raise ValueError(
+            f"batch_size is that of all replicas and must be divisible by their number, {replicas}; got "
+            f"{config.batch_size}"
+        )
+    return found
+
+
+def serve_if_server(config: Any) -> None:
+    """Where this process is a worker or server of --strategy=parameter_server: serves until it is ended by a signal.
+
+    Args:
+      config: its `strategy`.
+
+    Raises:
+      ValueError, OSError: see `make_placement`.
+    """
+    if config.strategy != "parameter_server":
+        return
+    cluster = ClusterConfig.from_environment(config.strategy)
+    if cluster.job == CHIEF:
+        return
+    check_port(cluster)
+    spec = tf.train.ClusterSpec({job: list(found) for job, found in cluster.jobs.items()})
+    server = tf.distribute.Server(spec, job_name=cluster.job, task_index=cluster.index, protocol="grpc")
+    try:
+        threading.Event().wait()  # server.join() would keep Python's signal handlers from running
+    except SystemExit as ended:
+        os._exit(ended.code if isinstance(ended.code, int) else 1)  # the server's threads would keep the process alive
+    finally:
+        del server
+
+
+def _one_device() -> Placement:
+    strategy = tf.distribute.get_strategy()
+    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), "one device")
+
+
+def _mirrored(device_type: str) -> Placement:
+    strategy = strategies.mirrored_on(device_type)
+    topology = f"mirrored on {strategy.num_replicas_in_sync} replicas"
+    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+
+
+def _multi_worker(config: Any) -> Placement:
+    strategy, cluster = strategies.multi_worker(config.cluster_timeout)
+    return Placement(
+        strategy,
+        tf.distribute.get_strategy(),
+        CollectiveWorkers(strategy, cluster),
+        lambda model: WorkersLoop(model, strategy),
+        f"{cluster.training} workers with {strategy.num_replicas_in_sync} replicas",
+        several=True,
+    )
+
+
+def _parameter_server(config: Any) -> Placement:
+    strategy, cluster = strategies.parameter_server(config.cluster_timeout)
+    coordinator = strategies.coordinator_of(strategy)
+    return Placement(
+        strategy,
+        tf.distribute.get_strategy(),
+        Workers(),
+        lambda model: CoordinatorLoop(model, strategy, coordinator),
+        f"{len(cluster.jobs['ps'])} parameter servers",
+        several=True,
+        moves_weights=True,
+    )
+
+
+def _tpu(config: Any) -> Placement:
+    strategy = strategies.tpu()
+    topology = f"TPU with {strategy.num_replicas_in_sync} replicas"
+    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+
+
+MAKERS: dict[str, Callable[[Any], Placement]] = {
+    "multi_worker": _multi_worker,
+    "parameter_server": _parameter_server,
+    "tpu": _tpu,
+}
+"""Strategy of a cluster or TPU -> what makes its placement."""
+
+# A TPU's compiled step has fixed shapes; a step on the distinct rows of a batch has not.
+NOT_ON_TPU = {"group_ftrl", "lazy_adam", "lazy_adagrad"}
+
+
+def _check_optimizer(config: Any) -> None:
+    """Refuses the optimizers that a TPU cannot run."""
+    algorithms = OPTIMIZERS.get(getattr(config, "optimizer", ""), {})
+    wrong = sorted(set(algorithms.values()) & NOT_ON_TPU)
+    if config.strategy == "tpu" and wrong:
+        raise ValueError(
+            f"optimizer={config.optimizer} trains tables with {wrong[0]}, whose steps on the rows of a batch have no "
+            f"fixed shapes: a TPU cannot run them; --strategy=tpu has {_for_tpu()}"
+        )
+
+
+def _for_tpu() -> list[str]:
+    return sorted(name for name, found in OPTIMIZERS.items() if not set(found.values()) & NOT_ON_TPU)
+
+
+def _whole(parts: Sequence[Any], shapes: Sequence[tf.TensorShape]) -> list[np.ndarray]:
+    """The values of weights of which some lie in parts, one after the other along their first axis."""
+    found, values = [], iter(part.numpy() for part in parts)
+    for shape in shapes:
+        pieces = [next(values)]
+        while shape.rank and sum(len(piece) for piece in pieces) < shape[0]:
+            pieces.append(next(values))
+        found.append(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
+    return found

@@ -1,0 +1,122 @@
+"""How training steps are made: on this process's devices, on those of all workers, or by a coordinator's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from xdeepint_ext.models import RankingModel
+
+__all__ = ["CoordinatorLoop", "LocalLoop", "Loop", "TrainingData", "WorkersLoop"]
+
+
+class TrainingData(Protocol):
+    """What a loop asks of a run's records, such as `Inputs`."""
+
+    def train(self, start_step: int, worker: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        """Training batches from a step on, of a worker his part."""
+
+
+class Loop(Protocol):
+    """Makes training steps."""
+
+    def start(self, inputs: TrainingData, step: int) -> None:
+        """Begins to read behind `step` steps."""
+
+    def run(self, count: int) -> None:
+        """Makes so many steps."""
+
+    def explain(self, error: Exception) -> Exception:
+        """The error to raise in the place of one that came out of `run`: of a damaged record, one that names it."""
+
+
+class LocalLoop:
+    """A graph of several steps on one device, or of a step on the replicas of a `MirroredStrategy`.
+
+    Args:
+      model: built and compiled.
+      strategy: where it lives.
+    """
+
+    def __init__(self, model: RankingModel, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+        self._steps = _make_steps(model, strategy)
+        self._iterator: Any = None
+
+    def start(self, inputs: TrainingData, step: int) -> None:
+        dataset = inputs.train(step)
+        self.explain = _explainer(dataset)
+        if self._strategy.num_replicas_in_sync > 1:
+            dataset = self._strategy.experimental_distribute_dataset(dataset)
+        self._iterator = iter(dataset)
+
+    def run(self, count: int) -> None:
+        # Inside of one call a collective's shape may not change, as it does where a batch has another size.
+        calls, steps = (1, count) if self._strategy.num_replicas_in_sync == 1 else (count, 1)
+        for _ in range(calls):
+            self._steps(self._iterator, tf.constant(steps, tf.int64))
+
+
+class WorkersLoop(LocalLoop):
+    """As `LocalLoop`, in each of the workers of a `MultiWorkerMirroredStrategy`; all must call it alike."""
+
+    def start(self, inputs: TrainingData, step: int) -> None:
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            dataset = inputs.train(step, context)
+            self.explain = _explainer(dataset)
+            # Where it could end, the workers would ask each other before every step whether it has.
+            return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+        self._iterator = iter(self._strategy.distribute_datasets_from_function(of_worker))
+
+
+class CoordinatorLoop:
+    """A coordinator that reads, and hands each batch to the next worker of its parameter servers that is free.
+
+    A batch whose worker is lost goes to another one; what it had added to the weights by then stays.
+
+    Args:
+      model: built and compiled.
+      strategy: a `ParameterServerStrategy`, where it lives.
+      coordinator: of its workers.
+    """
+
+    def __init__(
+        self,
+        model: RankingModel,
+        strategy: tf.distribute.Strategy,
+        coordinator: tf.distribute.experimental.coordinator.ClusterCoordinator,
+    ) -> None:
+        @tf.function(reduce_retracing=True)
+        def step(batch: Any) -> None:
+            strategy.run(model.train_step, args=(batch,))
+
+        self._step, self._coordinator = step, coordinator
+        self._iterator: Any = None
+
+    def start(self, inputs: TrainingData, step: int) -> None:
+        dataset = inputs.train(step)
+        self.explain = _explainer(dataset)
+        self._iterator = iter(dataset)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self._coordinator.schedule(self._step, args=(next(self._iterator),))
+        self._coordinator.join()
+
+
+def _make_steps(model: RankingModel, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
+    """A graph of several training steps."""
+
+    @tf.function
+    def steps(iterator: Any, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            strategy.run(model.train_step, args=(next(iterator),))
+
+    return steps
+
+
+def _explainer(dataset: tf.data.Dataset) -> Callable[[Exception], Exception]:
+    return getattr(dataset, "explain", lambda error: error)
