@@ -200,6 +200,22 @@ def test_workers_share_the_records(tmp_path, counts, workers, shuffle, options):
         assert sorted(everything) == sorted([*range(sum(counts))] * (2 // len(parts)))
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_workers_make_as_many_steps_whatever_their_files_hold(tmp_path, shuffle):
+    folder = numbered(tmp_path / "data", [11, 4])
+    options = {**SHUFFLED, "shuffle": shuffle, "epochs": 2, "equal_steps": True}
+    found = []
+    for context in contexts(2):
+        dataset = read(folder, "train", 4, input_context=context, **options)
+        assert dataset.steps_per_epoch == 6
+        found.append(numbers(dataset))
+        again = read(folder, "train", 4, input_context=context, **{**options, "start_step": 8})
+        assert numbers(again) == found[-1][8:]
+    assert [len(batch) for batch in found[1][:6]] == [2, 2, 0, 0, 0, 0]
+    for epoch in (slice(0, 6), slice(6, 12)):
+        assert sorted(flat(found[0][epoch]) + flat(found[1][epoch])) == [*range(15)]
+
+
 def test_batch_of_a_worker_is_its_replicas(folder):
     for context in contexts(2, replicas=2):
         sizes = [len(batch) for batch in numbers(read(folder, "train", 8, input_context=context))]

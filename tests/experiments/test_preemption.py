@@ -1,4 +1,4 @@
-"""SIGTERM saves and ends with the documented code; killed processes of all strategies go on from the last checkpoint."""
+"""SIGTERM saves and ends with the documented code; killed processes of all strategies go on from a checkpoint."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_a_request_to_stop_is_noted_and_a_second_one_is_not():
 
 def test_errors_of_connections_name_the_loss_of_a_process():
     error = tf.errors.UnavailableError(None, None, "Connection reset by peer")
-    with pytest.raises(LostProcess, match="start all again.*Connection reset by peer"), names_lost_processes(True):
+    with pytest.raises(LostProcess, match=r"start all again.*Connection reset by peer"), names_lost_processes(True):
         raise error
     with pytest.raises(tf.errors.UnavailableError), names_lost_processes(False):
         raise error

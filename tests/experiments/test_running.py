@@ -1,5 +1,6 @@
 """Runs in memory: they learn, stop when they should, and refuse what does not fit."""
 
+import dataclasses
 import math
 import shutil
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from xdeepint_ext import metrics
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.experiments import execute
+from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.training import Schedule
 
 
@@ -130,15 +132,47 @@ def test_mirrored_on_two_devices_equals_one_device(small_config):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_a_last_batch_smaller_than_the_replicas_is_trained_on(small_config):
-    changed = small_config.replace(strategy="mirrored", batch_size=1199, max_steps=2, eval_every=2)
+def test_a_last_batch_smaller_than_the_replicas_is_trained_on(small_config, monkeypatch):
+    everything = Inputs._arrays
+
+    def one_less(inputs, split):
+        return tf.nest.map_structure(lambda x: x[:1199] if split == "train" else x, everything(inputs, split))
+
+    monkeypatch.setattr(Inputs, "_arrays", one_less)
+    changed = small_config.replace(strategy="mirrored", batch_size=1198, max_steps=2, eval_every=2)
     assert math.isfinite(execute(changed).state.now.history[0]["train_loss"])
 
 
-@pytest.mark.parametrize("name", ["multi_worker", "parameter_server", "tpu"])
-def test_later_strategies_say_so(small_config, name):
-    with pytest.raises(NotImplementedError, match=f"--strategy={name} comes with a later version"):
-        execute(small_config.replace(strategy=name))
+def test_a_batch_that_the_replicas_cannot_share_is_refused(small_config):
+    with pytest.raises(ValueError, match=r"batch_size is that of all replicas .* by their number, 2; got 99"):
+        execute(small_config.replace(strategy="mirrored", batch_size=99))
+
+
+def test_clusters_without_their_variable_are_refused(small_config, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name in ("multi_worker", "parameter_server"):
+        with pytest.raises(ValueError, match=f"--strategy={name} needs the variable TF_CONFIG"):
+            execute(small_config.replace(strategy=name))
+
+
+def test_a_tpu_is_refused_optimizers_that_it_cannot_run(small_config):
+    with pytest.raises(ValueError, match=r"optimizer=paper trains tables with group_ftrl, .* has \['ftrl'\]"):
+        execute(small_config.replace(strategy="tpu", optimizer="paper"))
+
+
+def test_workers_with_unequal_files_are_refused_or_take_as_many_steps(small_config):
+    inputs = Inputs(small_config.replace(sharding="files", cache=False))
+    inputs.divide_among(2)
+    assert inputs.steps_per_epoch == 600 // 50
+    shards = [
+        dataclasses.replace(shard, records=records)
+        for shard, records in zip(inputs.manifest.splits["train"], (1000, 200), strict=True)
+    ]
+    inputs.manifest.splits["train"] = shards
+    with pytest.raises(ValueError, match=r"2 files of train give the 2 workers \[1000, 200\] records"):
+        inputs.divide_among(2)
+    with pytest.raises(ValueError, match="sharding=files reads files, and cache keeps"):
+        Inputs(small_config.replace(sharding="files")).divide_among(2)
 
 
 @pytest.mark.parametrize(

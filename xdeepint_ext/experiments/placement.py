@@ -15,7 +15,7 @@ from xdeepint_ext.experiments import strategies
 from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
 from xdeepint_ext.experiments.rendezvous import check_port
-from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop, WorkersLoop
+from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop
 from xdeepint_ext.experiments.workers import CollectiveWorkers, Workers
 from xdeepint_ext.models import RankingModel
 
@@ -132,7 +132,7 @@ def _multi_worker(config: Any) -> Placement:
         strategy,
         tf.distribute.get_strategy(),
         CollectiveWorkers(strategy, cluster),
-        lambda model: WorkersLoop(model, strategy),
+        lambda model: LocalLoop(model, strategy),
         f"{cluster.training} workers with {strategy.num_replicas_in_sync} replicas",
         several=True,
     )

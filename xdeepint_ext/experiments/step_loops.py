@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.models import RankingModel
 
-__all__ = ["CoordinatorLoop", "LocalLoop", "Loop", "TrainingData", "WorkersLoop"]
+__all__ = ["CoordinatorLoop", "LocalLoop", "Loop", "TrainingData"]
 
 
 class TrainingData(Protocol):
@@ -33,7 +33,7 @@ class Loop(Protocol):
 
 
 class LocalLoop:
-    """A graph of several steps on one device, or of a step on the replicas of a `MirroredStrategy`.
+    """A graph of several steps on one device, or of a step on replicas; of several workers all must call it alike.
 
     Args:
       model: built and compiled.
@@ -46,23 +46,12 @@ class LocalLoop:
         self._iterator: Any = None
 
     def start(self, inputs: TrainingData, step: int) -> None:
-        dataset = inputs.train(step)
-        self.explain = _explainer(dataset)
-        if self._strategy.num_replicas_in_sync > 1:
-            dataset = self._strategy.experimental_distribute_dataset(dataset)
-        self._iterator = iter(dataset)
+        if self._strategy.num_replicas_in_sync == 1:
+            dataset = inputs.train(step)
+            self.explain = _explainer(dataset)
+            self._iterator = iter(dataset)
+            return
 
-    def run(self, count: int) -> None:
-        # Inside of one call a collective's shape may not change, as it does where a batch has another size.
-        calls, steps = (1, count) if self._strategy.num_replicas_in_sync == 1 else (count, 1)
-        for _ in range(calls):
-            self._steps(self._iterator, tf.constant(steps, tf.int64))
-
-
-class WorkersLoop(LocalLoop):
-    """As `LocalLoop`, in each of the workers of a `MultiWorkerMirroredStrategy`; all must call it alike."""
-
-    def start(self, inputs: TrainingData, step: int) -> None:
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             dataset = inputs.train(step, context)
             self.explain = _explainer(dataset)
@@ -70,6 +59,12 @@ class WorkersLoop(LocalLoop):
             return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
         self._iterator = iter(self._strategy.distribute_datasets_from_function(of_worker))
+
+    def run(self, count: int) -> None:
+        # Inside of one call a collective's shape may not change, as it does where a batch has another size.
+        calls, steps = (1, count) if self._strategy.num_replicas_in_sync == 1 else (count, 1)
+        for _ in range(calls):
+            self._steps(self._iterator, tf.constant(steps, tf.int64))
 
 
 class CoordinatorLoop:
