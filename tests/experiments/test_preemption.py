@@ -13,7 +13,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from tests.experiments.test_strategies import ENVIRONMENT, FLAGS, cluster_of
+from tests.experiments.test_strategies import ENVIRONMENT, FLAGS, LEARNING, cluster_of
 from xdeepint_ext.experiments.preemption import PREEMPTED, LostProcess, StopRequest, names_lost_processes
 
 XDEEPINT = "xdeepint_ext.experiments.xdeepint"
@@ -134,6 +134,6 @@ def test_three_kills_of_several_workers_change_nothing(data_dirs, tmp_path):
 @pytest.mark.slow
 def test_three_kills_of_parameter_servers_are_survived(data_dirs, tmp_path):
     killed = str(tmp_path / "killed")
-    flags = flags_of(data_dirs, killed, "--strategy=parameter_server")
+    flags = flags_of(data_dirs, killed, "--strategy=parameter_server", *LEARNING, "--epochs=30")
     killed_cluster(flags, ["worker 0", "ps 0", "chief 0"], killed, workers=2, ps=2)
     assert metrics_of(killed)["test.auc"] > 0.7

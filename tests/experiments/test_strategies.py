@@ -64,12 +64,14 @@ def test_so_have_gates_codebooks_and_towers(data_dirs, folder, tmp_path):  # noq
 
 FLAGS = ("--batch_size=60", "--epochs=4", "--eval_every=20", "--checkpoint_every=10", "--noreport", "--width=4")
 FLAGS += ("--num_layers=1", "--num_subspaces=2", "--optimizer=paper", "--learning_rate=0.05", "--deterministic")
+LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8")  # which learns of so few records
 
 
 def test_parameter_servers_train_evaluate_and_leave_a_run(data_dirs, tmp_path):
     flags = [f"--data_dir={data_dirs['one']}", f"--model_dir={tmp_path}/run", "--strategy=parameter_server", *FLAGS]
+    flags += LEARNING
     cluster, output = cluster_of("xdeepint_ext.experiments.xdeepint", *flags, workers=1, ps=2)
     cluster.start()
     assert cluster.wait() == 0, output.getvalue()[-4000:]
     found = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert found["steps"] == 4 * 1200 // 60 and found["test.auc"] > 0.7
+    assert found["steps"] == 8 * 1200 // 60 and found["test.auc"] > 0.7

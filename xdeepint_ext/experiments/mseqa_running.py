@@ -111,7 +111,7 @@ def _execute(config: MseqaConfig, place: Placement, data: MseqaData, directory: 
         store = make_store(directory, trainable, state, place.workers)
         resumed = store.restore()
         check_alike(state, place.workers)
-        if resumed:
+        if resumed and place.workers.is_chief:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
         answers = _answerer(model, data)

@@ -125,7 +125,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
         store = make_store(directory, model, state, place.workers)
         resumed = store.restore()
         check_alike(state, place.workers)
-        if resumed:
+        if resumed and place.workers.is_chief:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
         if config.incremental and not resumed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -79,20 +79,20 @@ class CollectiveWorkers(Workers):
                 raise
             self._send({"value": value})
             return value
-        found = self._send(None)
+        found: dict[str, Any] = self._send(None)
         if "error" in found:
             raise ValueError(f"the chief of the cluster ended with {found['error']}")
-        value = found["value"]
-        return value
+        sent: T = found["value"]
+        return sent
 
-    def _send(self, message: dict[str, object] | None) -> dict[str, T]:
+    def _send(self, message: dict[str, object] | None) -> dict[str, Any]:
         """The chief's message; the others send None."""
         data = np.frombuffer(b"" if message is None else json.dumps(message).encode(), np.uint8).astype(np.float64)
         length = int(self._gathered(np.array([len(data)], np.float64)).max())
         padded = np.zeros(length)
         padded[: len(data)] = data
         received = self._gathered(padded).sum(axis=0)
-        found: dict[str, T] = json.loads(received.astype(np.uint8).tobytes())
+        found: dict[str, Any] = json.loads(received.astype(np.uint8).tobytes())
         return found
 
     def _gathered(self, row: np.ndarray) -> np.ndarray:
