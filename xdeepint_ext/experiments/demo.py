@@ -9,7 +9,6 @@ is run again, goes on with what is there.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from absl import app, flags
 from xdeepint_ext.data.manifest import FILE_NAME, Manifest
 from xdeepint_ext.data.prepare import describe, prepare
 from xdeepint_ext.data.read import read
-from xdeepint_ext.experiments.command_line import quieten, summary
+from xdeepint_ext.experiments.command_line import quieten, summary, told_errors
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import sample_rows
 from xdeepint_ext.experiments.running import run
@@ -119,10 +118,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     quieten()
-    try:
+    with told_errors():
         print(describe_demo(demo(flags.FLAGS.output_dir, flags.FLAGS.rows)))
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

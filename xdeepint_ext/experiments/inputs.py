@@ -66,12 +66,14 @@ class Inputs:
         """Adapts `steps_per_epoch` to so many workers, of which each reads a part of the records.
 
         Raises:
-          ValueError: the records are in memory, or one worker would have hardly any.
+          ValueError: the records are in memory, or may be skipped, or one worker would have hardly any.
         """
         if self._config.sharding == "batches":
             return
         if self._config.cache:
             raise ValueError("sharding=files reads files, and cache keeps all records in memory: leave one of them out")
+        if self._config.max_bad_records:
+            raise ValueError("sharding=files shares what the manifest counts: leave max_bad_records out")
         of_files = [shard.records for shard in self.manifest.shards("train")]
         if len(of_files) >= workers:
             found = [sum(of_files[worker::workers]) for worker in range(workers)]

@@ -19,7 +19,8 @@ def trimmed(features: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tuple[dict[
       features: as `read_lists` gives them.
       labels: (U, n), below 0 where padding.
     """
-    longest = tf.reduce_max(tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1))
+    sizes = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
+    longest = tf.reduce_max(tf.concat([sizes, [1]], axis=0))  # a replica's part of a batch may hold no list
     narrow = {name: x[:, :longest] if _is_of_items(name, x) else x for name, x in features.items()}
     return narrow, labels[:, :longest]
 

@@ -82,7 +82,8 @@ class MseqaData:
 def _shortened(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> tuple[Any, Any]:
     """A batch without the columns that are padding in all its windows."""
     ids = features["token_ids"]
-    length = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))
+    lengths = tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1)
+    length = tf.reduce_max(tf.concat([lengths, [1]], axis=0))  # a replica's part of a batch may hold no window
     return {"token_ids": ids[:, :length]}, {**labels, "taggings": labels["taggings"][..., :length]}
 
 
