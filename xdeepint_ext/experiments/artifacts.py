@@ -77,7 +77,14 @@ def _export(run: Run, path: str) -> None:
     manifest = dataclasses.replace(inputs.manifest, tables=tables, schema=inputs.schema.fingerprint())
     split = next(name for name in ("test", "valid", "train") if inputs.manifest.splits.get(name))
     rows = sample_rows(run.config.data_dir, inputs.schema, split, WARMUP_ROWS)
-    serving.export(run.model, inputs.preprocessor(), path, warmup=rows, manifest=manifest)
+    serving.export(
+        run.model,
+        inputs.preprocessor(),
+        path,
+        warmup=rows,
+        manifest=manifest,
+        table_dtype=run.config.export_tables,
+    )
 
 
 @contextlib.contextmanager
