@@ -1,5 +1,6 @@
 """Every model of the zoo as TF Serving runs it: its signatures, its scores, its operations, its warm-up requests."""
 
+import importlib.util
 import pathlib
 
 import numpy as np
@@ -15,15 +16,22 @@ DEFAULT = ("XDeepInt", "GroupRanker", "PooledHistory", "MultiSpanTagger")
 BASES = {"RankingModel", "RetrievalModel", "TowerModel", "WrappedModel"}
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "signatures.md"
 
-every_model = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow) for name in zoo.ZOO]
-)
+NO_TOKENIZERS = importlib.util.find_spec("tokenizers") is None
+
+
+def _marks(name):
+    marks = [] if name in DEFAULT else [pytest.mark.slow]
+    return [*marks, pytest.mark.skipif(name in zoo.READERS and NO_TOKENIZERS, reason="needs the extra qa")]
+
+
+every_model = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in zoo.ZOO])
 
 
 @pytest.fixture(scope="module")
 def served(request, tmp_path_factory):
     """Model -> (export, answers by signature, answers to the warm-up requests): one process of the C API for all."""
-    selected = {item.callspec.params["name"] for item in request.session.items if item.module is request.module}
+    items = [item for item in request.session.items if item.module is request.module and hasattr(item, "callspec")]
+    selected = {item.callspec.params["name"] for item in items} - (set(zoo.READERS) if NO_TOKENIZERS else set())
     found = {name: zoo.export(name, tmp_path_factory.mktemp(name)) for name in zoo.ZOO if name in selected}
     calls, owners = [], []
     for name, exported in found.items():
