@@ -13,7 +13,7 @@ from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, describe
 from xdeepint_ext.data.parsing import raw_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Schema
-from xdeepint_ext.serving.servable import check_servable
+from xdeepint_ext.serving.servable import check_servable, silent
 from xdeepint_ext.serving.version_folder import written_beside
 from xdeepint_ext.serving.warmup import write_requests, zeros
 from xdeepint_ext.utils.catalogue import Catalogue
@@ -82,7 +82,8 @@ def export_recommender(
     archive.add_endpoint("user_tower", module.user_vector, [users])
     archive.add_endpoint("item_tower", module.item_vector, [items])
     with written_beside(os.fspath(path), version) as (folder, final):
-        archive.write_out(folder)
+        with silent():
+            archive.write_out(folder)
         check_servable(folder)
         model.schema.save(folder)
         described.save(folder)

@@ -16,6 +16,7 @@ from xdeepint_ext.data.qa.tokenizer import BytePairTokenizer
 from xdeepint_ext.data.qa.windows import Windows, make_windows
 from xdeepint_ext.layers.tagging import SCHEMES
 from xdeepint_ext.models.span_model import SpanModel
+from xdeepint_ext.serving.servable import silent
 from xdeepint_ext.serving.version_folder import version_dir, written_beside
 from xdeepint_ext.serving.warmup import write_requests
 
@@ -176,7 +177,8 @@ def export_spans(
             archive = tf.keras.export.ExportArchive()
             archive.track(model)
             archive.add_endpoint("serving_default", model.answer, specs)
-            archive.write_out(scratch)
+            with silent():
+                archive.write_out(scratch)
             extra = os.path.join(scratch, EXTRA)
             tokenizer.save(extra)
             settings = {"max_length": max_length, "overlap": overlap, "whole_words": whole_words}
