@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from xdeepint_ext.experiments import running
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, make_optimizers
@@ -107,6 +108,16 @@ def test_the_report_has_a_line_a_table():
     assert re.split(r"\s{2,}", lines[1]) == ["t00", "1,000", "16", "64 kB", "64 kB"]
     assert lines[11].startswith("2 others") and lines[12].split() == ["together", "12,000", "768", "kB", "768", "kB"]
     assert "paper 2.3 MB" in lines[13] and "adagrad 1.54 MB" in lines[13]
+
+
+def test_a_run_says_what_its_tables_cost_and_is_refused_before_they_are_made(small_config, monkeypatch, capsys):
+    monkeypatch.setattr(running, "available_memory", lambda: 500)
+    monkeypatch.setattr(running, "make_model", lambda *_: pytest.fail("the tables are being made"))
+    with pytest.raises(MemoryError, match=r"the largest table is 'user', \d+ rows x 4. Take a smaller width"):
+        running.execute(small_config.replace(progress=True))
+    said = capsys.readouterr().err
+    assert said.splitlines()[0].split() == ["table", "rows", "width", "weights", "slots"]
+    assert "weights and slots by --optimizer: paper" in said
 
 
 def test_what_is_free_and_how_often_a_strategy_needs_it(two_replicas):

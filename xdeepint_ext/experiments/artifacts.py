@@ -25,13 +25,15 @@ WARMUP_ROWS = 8
 RECOMMENDED = 100
 
 
-def check(config: Config, directory: RunDirectory | None) -> None:
+def check(config: Config, directory: RunDirectory | None, inputs: Any = None) -> None:
     """Checks, before anything is trained, that all that the config wants can be written.
 
     Raises:
-      ValueError: `export` or `save_predictions` without a directory.
+      ValueError: `export` or `save_predictions` without a directory; `export_tables` where there is no choice.
       ImportError: a report, and no matplotlib.
     """
+    if isinstance(inputs, RetrievalInputs) and config.export_tables != "float32":
+        raise ValueError(f"export_tables={config.export_tables}: exports of retrieval models keep float32")
     if directory is None:
         for name in ("export", "save_predictions"):
             if getattr(config, name):

@@ -111,7 +111,7 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
-    artifacts.check(config, directory)
+    artifacts.check(config, directory, inputs)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
     tables = table_costs(config, inputs.schema)

@@ -86,7 +86,7 @@ def missing_part(folder: str) -> str:
 
 def _list_files(folder: str) -> None:
     """Writes the sizes of the files that TensorFlow loads, if the folder is a SavedModel's."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for name in _LOADED:
         top = os.path.join(folder, name)
         paths = [top] if os.path.isfile(top) else [os.path.join(d, f) for d, _, files in os.walk(top) for f in files]
