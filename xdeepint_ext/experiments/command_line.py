@@ -49,7 +49,7 @@ def launch(model: str, doc: str | None, others: Sequence[str] = (), defaults: Ma
             if not config.model_dir:
                 raise ValueError("--model_dir must name the directory for the results")
             metrics = run(config)
-        except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
+        except (ValueError, OSError, ImportError, MemoryError, NotImplementedError, FloatingPointError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit("interrupted; the same command goes on from the last checkpoint")

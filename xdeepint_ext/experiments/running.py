@@ -28,6 +28,13 @@ from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinishe
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.slices import check_slices, score_slices
 from xdeepint_ext.experiments.strategies import make_strategy
+from xdeepint_ext.experiments.table_costs import (
+    available_memory,
+    check_memory,
+    copies_on_host,
+    describe_tables,
+    table_costs,
+)
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.models import RankingModel
@@ -80,6 +87,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
       ValueError: the config, `model_dir` or data do not fit together; DataError, a kind of it, for the data.
       FloatingPointError: training diverged.
+      MemoryError: the embedding tables do not fit; raised before they are made.
       NotImplementedError: a strategy that a later version brings.
     """
     if config.model_dir:
@@ -103,9 +111,12 @@ def _execute(config: Config, inputs: Inputs, directory: RunDirectory | None) -> 
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
-    artifacts.check(config, directory)
+    artifacts.check(config, directory, inputs)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
+    tables = table_costs(config, inputs.schema)
+    _say(config, describe_tables(tables, config.optimizer))
+    check_memory(tables, config.optimizer, available_memory(), copies_on_host(strategy))
     with process_settings(config):
         with strategy.scope():
             model = make_model(config, inputs, schedule.total)
