@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.models import examples
 from tests.models.examples import MODELS, ONE_TASK, WIDTH
 from tests.models.test_group_ranker import SIZE, batch, losses_of, ranker, step
 from tests.serving import cases
-from tests.serving.c_api import run_signature
+from tests.serving.c_api import meta_graph, run_signature
 from tests.serving.test_pruning import zero_rows
 from xdeepint_ext import serving
 from xdeepint_ext.data.parsing import raw_signature
@@ -81,13 +80,18 @@ def test_every_argument_is_in_the_configuration():
     assert other.backbone.backbone.schema == smaller
 
 
-def nodes_of(folder):
-    """(the graph's nodes, those of the functions), names and operations."""
-    saved_model = saved_model_pb2.SavedModel()
-    with open(f"{folder}/saved_model.pb", "rb") as stream:
-        saved_model.ParseFromString(stream.read())
-    graph = saved_model.meta_graphs[0].graph_def
-    return list(graph.node), [node for function in graph.library.function for node in function.node_def]
+def nodes_of(folder, signature):
+    """(the graph's nodes, those of the functions behind a signature)."""
+    meta = meta_graph(folder)
+    functions = {function.signature.name: list(function.node_def) for function in meta.graph_def.library.function}
+    outputs = {info.name.partition(":")[0] for info in meta.signature_def[signature].outputs.values()}
+    waiting, found = [node for node in meta.graph_def.node if node.name in outputs], {}
+    while waiting:
+        values = waiting.pop().attr.values()
+        for name in {f.name for value in values for f in (value.func, *value.list.func)} & set(functions) - set(found):
+            found[name] = functions[name]
+            waiting += functions[name]
+    return list(meta.graph_def.node), [node for nodes in found.values() for node in nodes]
 
 
 def a_case():
@@ -105,22 +109,29 @@ def test_what_is_served_is_the_backbone_s_pass_alone(tmp_path):
         folder = serving.export(served, case.preprocessor, tmp_path / str(number), prune=False)
         found = run_signature(folder, "predict_raw", raw)["logit"]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-        nodes, of_functions = nodes_of(folder)
+        nodes, of_functions = nodes_of(folder, "predict_raw")
+        assert len(of_functions) > 50
         assert not [node.name for node in of_functions if "quantizer" in node.name or "groups_" in node.name]
         assert not [node.op for node in of_functions if node.op in ("ArgMin", "CheckNumerics")]
+        assert ("user_codes" in meta_graph(folder).signature_def) == has_variables
         codebooks = [node for node in nodes if node.op == "VarHandleOp" and "codebooks" in node.name]
         assert bool(codebooks) == has_variables
 
 
-def test_user_codes_are_a_signature(tmp_path):
+def test_user_codes_are_a_signature_of_somebody_else_s_preprocessor_too(tmp_path):
     case, model = a_case()
-    archive = tf.keras.export.ExportArchive()
-    archive.track(model)
-    inputs = {name: spec for name, spec in model.input_signature().items() if name in model.fields.names}
-    archive.add_endpoint("user_codes", lambda user: {"codes": model.user_codes(user)}, [inputs])
-    archive.write_out(str(tmp_path / "saved"))
-    fed = {name: case.features[name].numpy() for name in inputs}
-    found = run_signature(tmp_path / "saved", "user_codes", fed)["codes"]
+    columns = raw_signature(case.schema)
+
+    class Theirs(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.ours = case.preprocessor
+
+        def __call__(self, raw):
+            return self.ours(raw)
+
+    folder = serving.export(model, Theirs(), tmp_path, prune=False, raw_signature=columns, warmup=())
+    found = run_signature(folder, "user_codes", typed(case.rows, columns))["codes"]
     np.testing.assert_array_equal(found, model.user_codes(case.features))
     assert len(np.unique(found, axis=0)) > 4
 

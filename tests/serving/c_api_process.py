@@ -2,15 +2,19 @@
 
 Call: python -I -S c_api_process.py JOB ANSWER FOLDER_OF_NUMPY. JOB is a pickled {"libraries", "calls"}; each call has
 "directory", "feeds" (tensor name -> (TF_DataType, array)) and "fetches" (output -> tensor name). ANSWER: a pickled
-list of output -> array. The functions and layouts are those of tensorflow/c/{c_api,tf_tensor,tf_tstring,tf_buffer}.h.
+list of output -> array; for a call with "seconds", which is run again and again for so long, the seconds of each run.
+The functions and layouts are those of tensorflow/c/{c_api,tf_tensor,tf_tstring,tf_buffer}.h.
 """
 
 import ctypes
+import itertools
 import pickle
 import sys
+import time
 
 STRING = 7  # TF_STRING
 SIZE_OF_STRING = 24  # sizeof(TF_TString)
+UNTIMED, LEAST = 5, 20  # runs before the clock counts, and with it
 
 
 class Output(ctypes.Structure):
@@ -80,10 +84,30 @@ class Session:
         return Output(found, int(index or 0))
 
     def run(self, feeds, fetches):
+        run, results = self.prepared(feeds, fetches)
+        run()
+        return dict(zip(fetches, map(self.array, results), strict=True))
+
+    def time(self, feeds, fetches, seconds):
+        run, results = self.prepared(feeds, fetches)
+        times = []
+        until = time.perf_counter() + seconds
+        for number in itertools.count():
+            start = time.perf_counter()
+            run()
+            end = time.perf_counter()
+            for result in results:
+                self.c.TF_DeleteTensor(result)
+            if number >= UNTIMED:
+                times.append(end - start)
+                if end > until and len(times) >= LEAST:
+                    return np.array(times)
+
+    def prepared(self, feeds, fetches):
         given = [self.tensor(dtype, array) for dtype, array in feeds.values()]
         count = len(fetches)
         results = (ctypes.c_void_p * count)()
-        self.c.TF_SessionRun(
+        arguments = (
             self.session,
             None,
             (Output * len(feeds))(*map(self.output, feeds)),
@@ -97,8 +121,12 @@ class Session:
             None,
             self.status,
         )
-        self.check()
-        return dict(zip(fetches, map(self.array, results), strict=True))
+
+        def run():
+            self.c.TF_SessionRun(*arguments)
+            self.check()
+
+        return run, results
 
     def tensor(self, dtype, array):
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
@@ -144,7 +172,11 @@ def main(job, answer, numpy_folder):
     for call in work["calls"]:
         if call["directory"] not in sessions:
             sessions[call["directory"]] = Session(declare(loaded), call["directory"])
-        answers.append(sessions[call["directory"]].run(call["feeds"], call["fetches"]))
+        session = sessions[call["directory"]]
+        if "seconds" in call:
+            answers.append(session.time(call["feeds"], call["fetches"], call["seconds"]))
+        else:
+            answers.append(session.run(call["feeds"], call["fetches"]))
     foreign = sorted(
         {name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "tf_keras", "xdeepint_ext"}
     )

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import stat
 
 import numpy as np
@@ -123,6 +124,27 @@ def test_sample_rows_are_known_values(exported):
         "picture": [0.0, 0.0, 0.0],
     }
     assert json.loads(pathlib.Path(folders[1], "sample_rows.json").read_text()) == case.rows[:3]
+
+
+def test_half_a_version_is_left_out(exported, tmp_path, caplog):
+    """As while somebody copies a version into the base folder."""
+    _, _, base, _ = exported
+    here = tmp_path / "base"
+    shutil.copytree(base, here)
+    (data_file,) = (here / "7" / "variables").glob("variables.data-*")
+    data_file.write_bytes(data_file.read_bytes()[:-1])
+    (here / "8").mkdir()
+    (here / "9" / "variables").mkdir(parents=True)
+    (here / "9" / "saved_model.pb").write_bytes((here / "1" / "saved_model.pb").read_bytes())
+    assert version_dir(os.fspath(here)) == os.fspath(here / "1")
+    assert "takes version 1, as others are incomplete" in caplog.text
+    assert "9: 'no variables/variables.index'" in caplog.text and "8: 'no saved_model.pb'" in caplog.text
+    size = data_file.stat().st_size
+    with pytest.raises(FileNotFoundError, match=f"7 is incomplete: variables/variables.data-.* has .*{size:,} of"):
+        version_dir(os.fspath(here / "7"))
+    (here / "1" / "files.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match=r"no SavedModel at .*; .*1: 'files.json is cut off'"):
+        version_dir(os.fspath(here))
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

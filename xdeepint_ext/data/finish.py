@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
+
+import numpy as np
 
 from xdeepint_ext.data.encoder import EncodedBlock, Needs, lacks_boundaries, lacks_moments
 from xdeepint_ext.data.manifest import DataError, vocabulary_file
@@ -23,10 +24,16 @@ class Statistics:
     Args:
       schema: the features.
       scratch_dir: for counts that do not fit into memory.
+      max_values: the most that a vocabulary holds; None = as many as there are.
+
+    Attributes:
+      left_out: table -> values that were frequent enough, and beyond max_values; known when the vocabularies are.
     """
 
-    def __init__(self, schema: Schema, scratch_dir: str) -> None:
+    def __init__(self, schema: Schema, scratch_dir: str, max_values: int | None = None) -> None:
         self._schema = schema
+        self._max_values = max_values
+        self.left_out: dict[str, int] = {}
         self.needs = Needs.of(schema)
         self._values = ValueCounter(scratch_dir)
         self._numbers = NumericStatistics(self.needs.numbers)
@@ -51,6 +58,18 @@ class Statistics:
             for name, (count, total) in labels.items():
                 before = held.get(name, (0, 0.0))
                 held[name] = (before[0] + count, before[1] + total)
+
+    def add_counts(self, table: str, counts: Mapping[bytes, int]) -> None:
+        """Adds counts of values of a table, for blocks that were added without."""
+        self._values.add(table, counts)
+
+    def add_moments(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+        """Adds a block's moments, in the order of the blocks, for blocks that were added without numbers."""
+        self._numbers.add_moments(count, mean, squares)
+
+    def add_sample(self, values: np.ndarray, hashes: np.ndarray) -> None:
+        """Adds rows to the sample that quantiles are of, for blocks that were added without numbers."""
+        self._numbers.add_sample(values, hashes)
 
     def finish(self, vocabulary_dir: str, selected: Container[str] | None = None) -> Schema:
         """Writes the vocabularies and returns the finished schema.
@@ -115,7 +134,9 @@ class Statistics:
         table = feature.table_name
         if table not in sizes:
             path = vocabulary_file(vocabulary_dir, table)
-            sizes[table] = self._values.write(table, path, feature.min_count)
+            sizes[table], left_out = self._values.write(table, path, feature.min_count, self._max_values)
+            if left_out:
+                self.left_out[table] = left_out
         if not sizes[table]:
             raise DataError(
                 f"feature {feature.name!r}: no value occurs min_count={feature.min_count} times in the training split, "
@@ -150,10 +171,3 @@ class Statistics:
         if self._unwritable:
             notes["values_with_newline"] = dict(self._unwritable)
         return notes
-
-
-def with_min_count(schema: Schema, min_count: int) -> Schema:
-    """The schema with another `min_count` wherever a vocabulary decides."""
-    return Schema(
-        dataclasses.replace(feature, min_count=min_count) if feature.uses_vocabulary else feature for feature in schema
-    )

@@ -4,13 +4,15 @@
 
 The raw files are read once, in blocks; worker processes parse, count and encode, the parent writes. Memory is bounded
 whatever the files' size, and the result does not depend on the number of workers. Everything is written to a
-temporary directory beside DIR, which is renamed to DIR at the end: DIR is complete or absent.
+temporary directory beside DIR, which is renamed to DIR at the end: DIR is complete or absent. With
+`--runner=DirectRunner`, or another of Apache Beam's, its workers do what the worker processes do.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -23,12 +25,13 @@ from absl import app, flags
 
 from xdeepint_ext.data.columns import columns_of_schema
 from xdeepint_ext.data.encoder import BlockEncoder, EncodedBlock
-from xdeepint_ext.data.finish import Statistics, with_min_count
+from xdeepint_ext.data.finish import Statistics
 from xdeepint_ext.data.loaders import LOADERS, loader_options, make_loader
-from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, describe_tables
+from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, Shard, describe_tables
 from xdeepint_ext.data.materialize import materialize_into
 from xdeepint_ext.data.parallel import encode_in_processes
 from xdeepint_ext.data.source import Source
+from xdeepint_ext.data.table_sizes import parse_buckets, with_hashing, with_min_count
 from xdeepint_ext.data.writer import SHARD_BYTES, AtomicDirectory, ShardWriter
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.progress import Progress
@@ -37,6 +40,7 @@ __all__ = ["describe", "prepare"]
 
 # Below this many bytes a worker, starting processes costs more than it saves.
 _BYTES_PER_WORKER = 32 << 20
+LOCAL = "local"
 
 
 def prepare(
@@ -54,6 +58,10 @@ def prepare(
     overwrite: bool = False,
     materialize: bool = False,
     vocabulary_from: str | os.PathLike[str] | None = None,
+    max_values: int | None = None,
+    hash_buckets: str = "",
+    runner: str = LOCAL,
+    beam_args: str = "",
     **options: Any,
 ) -> Manifest:
     """Makes a prepared directory.
@@ -74,6 +82,13 @@ def prepare(
       materialize: write the Preprocessor's output instead of raw values; see `materialize.materialize`.
       vocabulary_from: a directory that was prepared with the same options, days apart: ids, bins and scales mean what
         they mean there, so that a model of that directory goes on with this one's records.
+      max_values: a vocabulary holds so many values at most, the most frequent ones; the others are treated as those
+        below min_count. The manifest notes how many these were.
+      hash_buckets: `table:buckets,table:buckets`: ids of these tables are hashes of the values; no vocabulary is made.
+      runner: `local`, or one of Apache Beam's, such as `DirectRunner`, `DataflowRunner`, `FlinkRunner`, `SparkRunner`
+        (extra `beam`). The content is the same; a shard may end at another record. Raw files and output directory must
+        be visible to its workers under the same names.
+      beam_args: further options of Beam's pipeline, as on a command line: `"--project=p --region=r"`.
       **options: the loader's own arguments, such as `numeric="quantile"`.
 
     Returns:
@@ -86,6 +101,7 @@ def prepare(
       SchemaError: the schema contradicts itself or the data.
       FileExistsError: the output directory exists, is not empty, and may not be overwritten.
       FileNotFoundError: a raw file is missing.
+      ImportError: a runner of Beam's, and Beam is not installed.
       OSError: the output cannot be written.
 
     Example:
@@ -94,24 +110,34 @@ def prepare(
       1000
     """
     counts = {"num_workers": num_workers, "num_shards": num_shards, "shard_bytes": shard_bytes, "min_count": min_count}
-    _check(compression, counts, max_bad_rows)
+    _check(compression, {**counts, "max_values": max_values}, max_bad_rows)
+    if runner == LOCAL and beam_args:
+        raise ValueError(f"beam_args are for a runner of Beam's, got {beam_args!r} with runner={runner!r}")
     known = None if vocabulary_from is None else os.fspath(vocabulary_from)
     source = make_loader(dataset, options).open(raw_dir if raw_dir is None else os.fspath(raw_dir), seed)
     if min_count is not None:
         source = dataclasses.replace(source, schema=with_min_count(source.schema, min_count))
+    if hash_buckets:
+        source = dataclasses.replace(source, schema=with_hashing(source.schema, parse_buckets(hash_buckets)))
     with ExitStack() as stack:
         directory = stack.enter_context(AtomicDirectory(output_dir, overwrite))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=directory))
-        statistics = Statistics(source.schema, scratch)
+        statistics = Statistics(source.schema, scratch, max_values)
         encoder = _encoder(source, statistics, seed, num_shards, compression)
-        workers = num_workers or min(os.cpu_count() or 1, -(-source.size // _BYTES_PER_WORKER))
-        blocks = stack.enter_context(closing(encode_in_processes(encoder, source.blocks(), workers)))
         raw_records = scratch if materialize else directory
-        writer = ShardWriter(raw_records, num_shards, compression, shard_bytes)
-        stack.callback(writer.abort)
-        notes = {"seed": seed, "options": options, **source.notes}
-        notes |= _stream(dataset, blocks, source, statistics, writer, max_bad_rows)
-        splits = writer.finish()
+        seen = _Seen(dataset, source, statistics, max_bad_rows)
+        if runner == LOCAL:
+            workers = num_workers or min(os.cpu_count() or 1, -(-source.size // _BYTES_PER_WORKER))
+            blocks = stack.enter_context(closing(encode_in_processes(encoder, source.blocks(), workers)))
+            writer = ShardWriter(raw_records, num_shards, compression, shard_bytes)
+            stack.callback(writer.abort)
+            seen.take_all(blocks, writer)
+            splits = writer.finish()
+        else:
+            splits = _on_beam(
+                runner, beam_args, source, encoder, statistics, seen, raw_records, compression, shard_bytes
+            )
+        notes = {"seed": seed, "options": options, **source.notes, **seen.notes()}
         empty = [split for split in source.splits if split not in splits]
         if empty:
             raise DataError(f"{dataset}: no record for split {empty[0]!r}; the others: {sorted(splits)}")
@@ -138,29 +164,51 @@ def _encoder(source: Source, statistics: Statistics, seed: int, num_shards: int,
     return BlockEncoder(source.parse, columns, labels, weights, statistics.needs, seed, num_shards, compression)
 
 
-def _stream(
-    dataset: str,
-    blocks: Iterable[EncodedBlock],
+def _on_beam(
+    runner: str,
+    beam_args: str,
     source: Source,
+    encoder: BlockEncoder,
     statistics: Statistics,
-    writer: ShardWriter,
-    max_bad_rows: int,
-) -> dict[str, Any]:
-    """Takes in all blocks, and returns what the manifest should note about them."""
-    bad = _BadRows(max_bad_rows)
-    extra: list[dict[str, np.ndarray]] = []
-    with Progress(None, "rows", f"prepare {dataset}") as progress:
-        for block in blocks:
-            bad.add(block)
-            statistics.add(block)
-            writer.add(block.chunks)
-            if block.extra:
-                extra.append(block.extra)
-            progress.update(block.rows, fraction=block.done)
-    notes = {**statistics.notes(), **bad.notes()}
-    if source.finish is not None and extra:
-        notes |= source.finish({name: np.concatenate([part[name] for part in extra]) for name in extra[0]})
-    return notes
+    seen: _Seen,
+    raw_records: str,
+    compression: str,
+    shard_bytes: int,
+) -> dict[str, list[Shard]]:
+    from xdeepint_ext.data.beam import BeamRun, encode_with_beam
+
+    with tempfile.TemporaryDirectory(prefix="beam-", dir=raw_records) as returned:
+        run = BeamRun(runner, shlex.split(beam_args), returned, raw_records, compression, shard_bytes)
+        return encode_with_beam(run, source.blocks, encoder, source.schema, statistics, seen.take)
+
+
+class _Seen:
+    """Takes in all blocks, and knows what the manifest should note about them."""
+
+    def __init__(self, dataset: str, source: Source, statistics: Statistics, max_bad_rows: int) -> None:
+        self._dataset, self._source, self._statistics = dataset, source, statistics
+        self._bad = _BadRows(max_bad_rows)
+        self._extra: list[dict[str, np.ndarray]] = []
+
+    def take(self, block: EncodedBlock) -> None:
+        self._bad.add(block)
+        self._statistics.add(block)
+        if block.extra:
+            self._extra.append(block.extra)
+
+    def take_all(self, blocks: Iterable[EncodedBlock], writer: ShardWriter) -> None:
+        with Progress(None, "rows", f"prepare {self._dataset}") as progress:
+            for block in blocks:
+                self.take(block)
+                writer.add(block.chunks)
+                progress.update(block.rows, fraction=block.done)
+
+    def notes(self) -> dict[str, Any]:
+        notes = {**self._statistics.notes(), **self._bad.notes()}
+        if self._source.finish is not None and self._extra:
+            columns = {name: np.concatenate([part[name] for part in self._extra]) for name in self._extra[0]}
+            notes |= self._source.finish(columns)
+        return notes
 
 
 def _write_meaning(
@@ -171,6 +219,8 @@ def _write_meaning(
     os.makedirs(vocabulary_dir)
     if known is None:
         schema = statistics.finish(vocabulary_dir, source.selected)
+        if statistics.left_out:
+            manifest.notes["values_beyond_max_values"] = statistics.left_out
     else:
         everything = Manifest.load(known).notes.get("all_features")
         schema = Schema.from_json(everything) if everything else Schema.load(known)
@@ -219,6 +269,10 @@ _FLAGS: tuple[tuple[str, type, str], ...] = (
     ("overwrite", bool, "replace an output directory that is there"),
     ("vocabulary_from", str, "prepared directory whose ids, bins and scales are taken over"),
     ("materialize", bool, "write preprocessed ids and floats instead of raw values"),
+    ("max_values", int, "most values of a vocabulary, the most frequent ones"),
+    ("hash_buckets", str, "table:buckets,... whose ids are hashes, without a vocabulary"),
+    ("runner", str, "local, or Apache Beam's DirectRunner, DataflowRunner (untested), FlinkRunner (untested), ..."),
+    ("beam_args", str, "further options of Beam's pipeline, in one text"),
 )
 _DEFINE: dict[type, Any] = {
     str: flags.DEFINE_string,
@@ -253,7 +307,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         arguments = _arguments_of_flags()
         manifest = prepare(**arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     print(describe(arguments["output_dir"], manifest))
 

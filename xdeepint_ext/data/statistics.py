@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["NumericStatistics", "quantile_boundaries"]
+__all__ = ["NumericStatistics", "moments_of", "quantile_boundaries", "smallest"]
 
 SAMPLE_ROWS = 200_000
 
@@ -37,20 +37,22 @@ class NumericStatistics:
           values: (n, columns) float64, NaN = missing.
           hashes: (n,) uint64.
         """
-        self._add_moments(values)
+        self.add_moments(*moments_of(values))
+        self.add_sample(values, hashes)
+
+    def add_sample(self, values: np.ndarray, hashes: np.ndarray) -> None:
+        """Adds rows to the sample alone."""
         taken = hashes <= self._below
         self._hashes = np.concatenate([self._hashes, hashes[taken]])
         self._values = np.concatenate([self._values, values[taken]])
         if len(self._hashes) > 2 * self._sample_rows:
             self._trim()
 
-    def _add_moments(self, values: np.ndarray) -> None:
-        """Chan, Golub, LeVeque (1983): pairwise update of mean and sum of squared deviations."""
-        present = ~np.isnan(values)
-        count = present.sum(0)
-        filled = np.where(present, values, 0.0)
-        mean = filled.sum(0) / np.maximum(count, 1)
-        squares = (np.where(present, filled - mean, 0.0) ** 2).sum(0)
+    def add_moments(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+        """Adds the moments of rows, as `moments_of` gives them.
+
+        Chan, Golub, LeVeque (1983): pairwise update of mean and sum of squared deviations.
+        """
         total = self._count + count
         share = count / np.maximum(total, 1)
         gap = mean - self._mean
@@ -59,8 +61,7 @@ class NumericStatistics:
         self._count = total
 
     def _trim(self) -> None:
-        kept = np.argpartition(self._hashes, self._sample_rows - 1)[: self._sample_rows]
-        self._hashes, self._values = self._hashes[kept], self._values[kept]
+        self._values, self._hashes = smallest(self._values, self._hashes, self._sample_rows)
         self._below = self._hashes.max()
 
     def moments(self, column: str) -> tuple[int, float, float]:
@@ -75,6 +76,23 @@ class NumericStatistics:
             self._trim()
         values = self._values[:, self.columns.index(column)]
         return np.sort(values[~np.isnan(values)])
+
+
+def moments_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number of values, mean and sum of squared deviations of each column of (n, columns); NaN = missing."""
+    present = ~np.isnan(values)
+    count = present.sum(0)
+    filled = np.where(present, values, 0.0)
+    mean = filled.sum(0) / np.maximum(count, 1)
+    return count, mean, (np.where(present, filled - mean, 0.0) ** 2).sum(0)
+
+
+def smallest(values: np.ndarray, hashes: np.ndarray, rows: int = SAMPLE_ROWS) -> tuple[np.ndarray, np.ndarray]:
+    """The rows with the smallest hashes, and these."""
+    if len(hashes) <= rows:
+        return values, hashes
+    kept = np.argpartition(hashes, rows - 1)[:rows]
+    return values[kept], hashes[kept]
 
 
 def quantile_boundaries(values: np.ndarray, num_bins: int) -> tuple[float, ...]:

@@ -66,14 +66,27 @@ class ValueCounter:
         """The largest count of a table, 0 where it has no value."""
         return max((count for _, count in self._totals(table)), default=0)
 
-    def write(self, table: str, path: str, min_count: int) -> int:
-        """Writes a vocabulary file and returns the number of its values."""
-        size = 0
+    def write(self, table: str, path: str, min_count: int, max_values: int | None = None) -> tuple[int, int]:
+        """Writes a vocabulary file.
+
+        Args:
+          table: whose values.
+          path: of the file.
+          min_count: values counted less often are left out.
+          max_values: the most frequent ones that the file holds at most; None = all.
+
+        Returns:
+          The number of its values, and of those that `max_values` left out.
+        """
+        size = left_out = 0
         with open(path, "wb") as stream:
             for value, _ in self.ordered(table, min_count):
+                if max_values is not None and size == max_values:
+                    left_out += 1
+                    continue
                 stream.write(value + b"\n")
                 size += 1
-        return size
+        return size, left_out
 
     def _totals(self, table: str) -> Iterator[tuple[bytes, int]]:
         held = self._counts.get(table, {})

@@ -25,13 +25,15 @@ WARMUP_ROWS = 8
 RECOMMENDED = 100
 
 
-def check(config: Config, directory: RunDirectory | None) -> None:
+def check(config: Config, directory: RunDirectory | None, inputs: Any = None) -> None:
     """Checks, before anything is trained, that all that the config wants can be written.
 
     Raises:
-      ValueError: `export` or `save_predictions` without a directory.
+      ValueError: `export` or `save_predictions` without a directory; `export_tables` where there is no choice.
       ImportError: a report, and no matplotlib.
     """
+    if isinstance(inputs, RetrievalInputs) and config.export_tables != "float32":
+        raise ValueError(f"export_tables={config.export_tables}: exports of retrieval models keep float32")
     if directory is None:
         for name in ("export", "save_predictions"):
             if getattr(config, name):
@@ -77,7 +79,14 @@ def _export(run: Run, path: str) -> None:
     manifest = dataclasses.replace(inputs.manifest, tables=tables, schema=inputs.schema.fingerprint())
     split = next(name for name in ("test", "valid", "train") if inputs.manifest.splits.get(name))
     rows = sample_rows(run.config.data_dir, inputs.schema, split, WARMUP_ROWS)
-    serving.export(run.model, inputs.preprocessor(), path, warmup=rows, manifest=manifest)
+    serving.export(
+        run.model,
+        inputs.preprocessor(),
+        path,
+        warmup=rows,
+        manifest=manifest,
+        table_dtype=run.config.export_tables,
+    )
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def told_errors() -> Iterator[None]:
     ends_on_sigterm()
     try:
         yield
-    except (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, MemoryError, NotImplementedError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except (Preempted, LostProcess) as ended:
         print(ended, file=sys.stderr, flush=True)

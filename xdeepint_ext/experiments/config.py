@@ -27,6 +27,7 @@ STOPPING_METRICS = (
     "none",
 )
 GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session")
+TABLE_DTYPES = ("float32", "float16", "int8")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 SHARDINGS = ("batches", "files")
 
@@ -98,6 +99,9 @@ class Config:
     save_predictions: bool = option(False, "write predictions-SPLIT.npz", changes="report")
     report: bool = option(True, "write report.html (needs matplotlib)", changes="report")
     export: bool = option(False, "write saved_model/ for serving", changes="report")
+    export_tables: str = option(
+        "float32", "type of the tables in saved_model/; float16 and int8 round", TABLE_DTYPES, changes="report"
+    )
     progress: bool = option(True, "show a progress line", changes="nothing")
     model: str = "xdeepint"
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -41,6 +41,9 @@ ALGORITHMS: dict[str, tuple[float, Make]] = {
     "adagrad": (0.01, lambda config, rate: tf.keras.optimizers.Adagrad(rate)),
 }
 
+SLOTS = {"group_ftrl": 2, "ftrl": 2, "lazy_adam": 2, "adam": 2, "lazy_adagrad": 1, "adagrad": 1}
+"""Algorithm -> numbers that it keeps for each weight."""
+
 OPTIMIZERS: dict[str, dict[str, str]] = {
     "paper": {"embedding": "group_ftrl", "interaction": "ftrl", "default": "adam"},
     "group_ftrl_adam": {"embedding": "group_ftrl", "interaction": "adam", "default": "adam"},

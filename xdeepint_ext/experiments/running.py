@@ -29,6 +29,13 @@ from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.slices import check_slices, score_slices
+from xdeepint_ext.experiments.table_costs import (
+    available_memory,
+    check_memory,
+    copies_on_host,
+    describe_tables,
+    table_costs,
+)
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.experiments.workers import Workers
@@ -82,6 +89,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
       ValueError: the config, `model_dir` or data do not fit together; DataError, a kind of it, for the data.
       FloatingPointError: training diverged.
+      MemoryError: the embedding tables do not fit; raised before they are made.
       OSError, TimeoutError: a cluster cannot be formed; see `make_placement`.
       Preempted, LostProcess: training ended, to be started again; see `train`.
     """
@@ -115,10 +123,13 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
-    artifacts.check(config, directory)
+    artifacts.check(config, directory, inputs)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
     state.now.topology = place.topology
+    tables = table_costs(config, inputs.schema)
+    _say(config, describe_tables(tables, config.optimizer))
+    check_memory(tables, config.optimizer, available_memory(), copies_on_host(place.strategy))
     with process_settings(config):
         with place.strategy.scope():
             model = make_model(config, inputs, schedule.total)

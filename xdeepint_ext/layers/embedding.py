@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     Attributes:
       repeats_single_rows: features whose static batch size is 1, beside others of another, are looked up once and their
         rows repeated, as for one user and many candidates. False; `serving.export` sets it while it traces `rank`.
+      look_up: (table, rows) -> vectors, in place of `tf.nn.embedding_lookup`. None; `serving.export` sets it while it
+        traces a model whose tables it keeps in fewer bytes.
 
     Call arguments:
       features: dict of `input_signature(schema)`; single ids and floats also as (B,). Other keys are ignored. Features
@@ -85,6 +87,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self.initializer = None if initializer is None else tf.keras.initializers.get(initializer)
         self.validate_ids = validate_ids
         self.repeats_single_rows = False
+        self.look_up: Callable[[Any, tf.Tensor], tf.Tensor] | None = None
 
     @property
     def table(self) -> tf.Variable:
@@ -199,7 +202,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         rows = tf.where(valid, ids + lookup.offsets, 0)
         if lookup.num_rows < 2**31:
             rows = tf.cast(rows, tf.int32)
-        embedded = tf.nn.embedding_lookup(table, rows)
+        embedded = (self.look_up or tf.nn.embedding_lookup)(table, rows)
         embedded = tf.cast(embedded, self.compute_dtype)
         mask = tf.cast(valid, self.compute_dtype)[:, :, tf.newaxis]
         if in_xla():

@@ -17,6 +17,7 @@ from xdeepint_ext.serving.remap import RemappedPreprocessor
 from xdeepint_ext.serving.tables import embeddings
 
 PROBABILITY, LOGIT = "probability", "logit"
+USER_CODES, CODES = "user_codes", "codes"
 _NUMPY_MISSING = {tf.string: MISSING["string"], tf.int64: MISSING["int"], tf.float32: MISSING["float"]}
 
 Tensors = dict[str, tf.Tensor]
@@ -48,7 +49,7 @@ def _is_shared(feature: Feature) -> bool:
 
 
 class Endpoints:
-    """The functions behind the signatures.
+    """The functions behind the signatures; a `GroupRanker` has one more, `user_codes`.
 
     Args:
       model: a `RankingModel`, or what has its `schema`, `tasks`, `input_signature()` and call.
@@ -85,6 +86,8 @@ class Endpoints:
         }
         functions = {name: traced(getattr(self, name), spec) for name, spec in specs.items() if name != "rank"}
         functions["rank"] = self._traced_rank(specs["rank"], functions["predict_raw"])
+        if gives_codes(self.model):
+            functions[USER_CODES] = traced(self.user_codes, self.code_columns())
         return functions
 
     def _traced_rank(self, columns: Specs, predict_raw: Function) -> Function:
@@ -143,6 +146,23 @@ class Endpoints:
         with _repeating_single_rows(self.model):
             return self._score_one_user(one_row)
 
+    def code_columns(self) -> dict[str, tf.TensorSpec]:
+        """The raw tensors of `user_codes`: those of the user; with somebody else's preprocessor all."""
+        if not self.by_feature:
+            return self.columns
+        of_user = [self.model.schema[name] for name in self.model.fields.names]
+        wanted = {column for feature in of_user for column in (feature.raw_name, feature.weights)}
+        return {name: spec for name, spec in self.columns.items() if name in wanted}
+
+    def user_codes(self, raw: Tensors) -> Tensors:
+        """Raw tensors of users -> the codes of their groups."""
+        own = own_preprocessor(self.preprocessor)
+        names = self.model.fields.names
+        features = self._features(raw) if own is None else self.preprocessor.part(raw, own.schema.select(names))  # type: ignore[attr-defined]
+        wanted = {n for name in names for n in (name, self.model.schema[name].weights_name)}
+        specs = {name: spec for name, spec in self.model.input_signature().items() if name in wanted}
+        return {CODES: self.model.user_codes({n: fitting(n, features[n], spec) for n, spec in specs.items()})}
+
     def _checked_features(self, raw: Tensors) -> Tensors:
         features = self.preprocessor(raw)
         wanted = self.model.input_signature()
@@ -163,6 +183,11 @@ class Endpoints:
             scores[output_name(LOGIT, task, tasks)] = tf.identity(logit)
             scores[output_name(PROBABILITY, task, tasks)] = tf.sigmoid(logit)
         return scores
+
+
+def gives_codes(model: Any) -> bool:
+    """Whether a model has codes of users."""
+    return hasattr(model, "user_codes") and hasattr(model, "fields")
 
 
 def fitting(name: str, values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,9 +15,11 @@ from xdeepint_ext.data.parsing import raw_signature as schema_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.serving import warmup as warmup_
+from xdeepint_ext.serving.compressed_tables import CompressedTables
 from xdeepint_ext.serving.endpoints import Endpoints, columns_of_signature, parsing_of_columns, parsing_of_schema
 from xdeepint_ext.serving.pruning import Pruned
 from xdeepint_ext.serving.pruning import prune as prune_
+from xdeepint_ext.serving.quantize import DTYPES
 from xdeepint_ext.serving.servable import as_served, check_servable, silent
 from xdeepint_ext.serving.tower_endpoints import TowerEndpoints, has_towers, write_facts
 from xdeepint_ext.serving.version_folder import written_beside
@@ -32,12 +35,14 @@ def export(
     *,
     raw_signature: Mapping[str, tf.TensorSpec] | None = None,
     manifest: Manifest | None = None,
+    table_dtype: str = "float32",
 ) -> str:
     """Writes raw values -> preprocessor -> model -> scores as a SavedModel, `path/<version>/`, for TF Serving.
 
     Signatures (docs/serving.md has the table): `serving_default` takes serialized tf.Examples as `examples`;
     `predict_raw` the raw columns by name; `rank` one row of the user's and context's columns and N of the others;
-    `preprocess` gives what the model sees. The first three answer `probability` and `logit`, float32 (N, 1), with
+    `preprocess` gives what the model sees; two-tower models have signatures of their towers besides, and a
+    `GroupRanker` has `user_codes`. The first three answer `probability` and `logit`, float32 (N, 1), with
     several tasks `probability/TASK` and `logit/TASK`. Beside the model: schema.pbtxt (the raw columns), manifest.json
     (what the ids mean), sample_rows.json, and assets.extra/tf_serving_warmup_requests.
 
@@ -56,12 +61,16 @@ def export(
       raw_signature: raw column -> spec, (None,), (None, None) or (None, n) of string, int64 or float32: needed if and
         only if the preprocessor is not our `Preprocessor`.
       manifest: of the data that the model was trained on; goes into the export's manifest.json.
+      table_dtype: of the embedding tables on disk and in the server's memory: `float32`; `float16` (half the bytes) or
+        `int8` (1 byte, and 4 for every 16 numbers), both made float32 again as rows are looked up. What is rounded
+        changes scores a little: manifest.json has the largest error of a number.
 
     Returns:
       The version's folder.
 
     Raises:
-      ValueError: model and preprocessor do not fit together, or an operation cannot be served.
+      ValueError: model and preprocessor do not fit together, an operation cannot be served, or a number of a table
+        does not fit in `table_dtype`.
       DataError: the manifest's tables are not the preprocessor's.
       PruningError: pruning would change scores.
       FileExistsError: the version exists.
@@ -80,23 +89,31 @@ def export(
     described = _describe(schema, preprocessor, manifest)
     columns, parsing = _columns(schema, preprocessor, raw_signature)
     model.build_from_schema()
+    if table_dtype not in DTYPES:
+        raise ValueError(f"table_dtype must be one of {DTYPES}, got {table_dtype!r}")
     pruned = prune_(model, preprocessor) if prune else Pruned(model, preprocessor, {})
+    tables = None if table_dtype == "float32" else CompressedTables(pruned.model, table_dtype)
     endpoints = Endpoints(pruned.model, pruned.preprocessor, columns, parsing)
     sample = [warmup_.sample_row(endpoints)] if warmup is None else list(warmup)
     described.notes["export"] = {
         "pruned_rows": {table: {"before": before, "after": after} for table, (before, after) in pruned.rows.items()},
         "xdeepint_ext": __version__,
         "tensorflow": tf.__version__,
+        "table_dtype": table_dtype,
     }
+    if tables is not None:
+        sizes = {"before": tables.bytes_before, "after": tables.bytes_after}
+        described.notes["export"] |= {"table_bytes": sizes, "largest_table_error": tables.largest_error}
     with written_beside(os.fspath(path), version) as (folder, final):
-        towers = _write_model(endpoints, folder)
+        towers = _write_model(endpoints, tables, folder)
         check_servable(folder)
         if towers:
-            write_facts(folder, pruned.model, pruned.preprocessor)
+            write_facts(folder, pruned.model, pruned.preprocessor, table_dtype)
         schema.save(folder)
         described.save(folder)
         if sample:
-            warmup_.write_requests(folder, endpoints, sample)
+            requests = warmup_.scoring_requests(endpoints, sample)
+            warmup_.write_requests(folder, {**requests, **(warmup_.tower_requests(towers, sample) if towers else {})})
             warmup_.write_sample(folder, endpoints, sample)
     return final
 
@@ -144,15 +161,17 @@ def _columns(
     return columns, parsing_of_columns(columns)
 
 
-def _write_model(endpoints: Endpoints, folder: str) -> bool:
-    """Writes the SavedModel; whether it has signatures of towers."""
+def _write_model(endpoints: Endpoints, tables: CompressedTables | None, folder: str) -> TowerEndpoints | None:
+    """Writes the SavedModel; gives the signatures of towers that it has."""
     archive = tf.keras.export.ExportArchive()
-    with as_served(endpoints.model), silent():  # saving traces once more
-        towers = TowerEndpoints(endpoints).functions() if has_towers(endpoints.model) else {}
-        for name, function in {**endpoints.functions(), **towers}.items():
+    # Saving traces once more.
+    with as_served(endpoints.model), silent(), tables.in_use() if tables else contextlib.nullcontext():
+        towers = TowerEndpoints(endpoints) if has_towers(endpoints.model) else None
+        of_towers = towers.functions() if towers else {}
+        for name, function in {**endpoints.functions(), **of_towers}.items():
             archive.add_endpoint(name, function)
-        for part in (endpoints.model, endpoints.preprocessor):
+        for part in (tables or endpoints.model, endpoints.preprocessor):
             if isinstance(part, tf.Module):
                 archive.track(part)
         archive.write_out(folder)
-    return bool(towers)
+    return towers if of_towers else None

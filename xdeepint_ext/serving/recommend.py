@@ -13,8 +13,9 @@ from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, describe
 from xdeepint_ext.data.parsing import raw_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Schema
-from xdeepint_ext.serving.servable import check_servable
+from xdeepint_ext.serving.servable import check_servable, silent
 from xdeepint_ext.serving.version_folder import written_beside
+from xdeepint_ext.serving.warmup import write_requests, zeros
 from xdeepint_ext.utils.catalogue import Catalogue
 
 __all__ = ["export_recommender"]
@@ -45,7 +46,7 @@ def export_recommender(
     finds. Search is exact: every item is scored. With `remove_seen` what stands in the request's history is left out (a
     model of ids alone has none in its requests); where fewer than K items are left, the rest have the score minus
     infinity. The vectors of the items are computed once, here: the catalogue is that of the vocabulary, which
-    manifest.json names by its fingerprint.
+    manifest.json names by its fingerprint. Warm-up requests of one unknown user and item lie beside the model.
 
     Args:
       model: a `RetrievalModel`.
@@ -81,10 +82,13 @@ def export_recommender(
     archive.add_endpoint("user_tower", module.user_vector, [users])
     archive.add_endpoint("item_tower", module.item_vector, [items])
     with written_beside(os.fspath(path), version) as (folder, final):
-        archive.write_out(folder)
+        with silent():
+            archive.write_out(folder)
         check_servable(folder)
         model.schema.save(folder)
         described.save(folder)
+        of_users, of_items = zeros(users), zeros(items)
+        write_requests(folder, {"serving_default": of_users, "user_tower": of_users, "item_tower": of_items})
     return final
 
 

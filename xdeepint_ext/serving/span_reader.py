@@ -16,7 +16,9 @@ from xdeepint_ext.data.qa.tokenizer import BytePairTokenizer
 from xdeepint_ext.data.qa.windows import Windows, make_windows
 from xdeepint_ext.layers.tagging import SCHEMES
 from xdeepint_ext.models.span_model import SpanModel
+from xdeepint_ext.serving.servable import silent
 from xdeepint_ext.serving.version_folder import version_dir, written_beside
+from xdeepint_ext.serving.warmup import write_requests
 
 __all__ = ["Found", "SpanReader", "answer_windows", "export_spans"]
 
@@ -175,15 +177,25 @@ def export_spans(
             archive = tf.keras.export.ExportArchive()
             archive.track(model)
             archive.add_endpoint("serving_default", model.answer, specs)
-            archive.write_out(scratch)
+            with silent():
+                archive.write_out(scratch)
             extra = os.path.join(scratch, EXTRA)
             tokenizer.save(extra)
             settings = {"max_length": max_length, "overlap": overlap, "whole_words": whole_words}
             with open(os.path.join(extra, SETTINGS), "w", encoding="utf-8") as stream:
                 json.dump(settings, stream)
+            write_requests(scratch, {"serving_default": _a_question(tokenizer, max_length, overlap)})
     finally:
         model.jit_trunk = jit_trunk
     return final
+
+
+def _a_question(tokenizer: BytePairTokenizer, max_length: int, overlap: int) -> dict[str, np.ndarray]:
+    """The windows of a short question and report, for warming up."""
+    question = Question("0", "?", ".")
+    windows = make_windows([question], tokenizer, SCHEMES["bio"], max_length=max_length, overlap=overlap)
+    ((_, inputs),) = windows.blocks(1)
+    return {name: np.asarray(value, np.int32) for name, value in inputs.items()}
 
 
 def _without(found: Sequence[Found], drop: str) -> list[Found]:

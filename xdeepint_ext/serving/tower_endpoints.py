@@ -59,6 +59,7 @@ class TowerEndpoints:
         # The preprocessor's own schema, which knows more values than that of a pruned model.
         self._schemas = {} if own is None else {side: own.schema.select(names) for side, names in self.names.items()}
         # Functions of their own, so that raw columns and examples share one trace.
+        self._shapes: dict[str, Any] = {}
         self._towers = {side: tf.function(tower, [self._inputs(side)]) for side, tower in self._eager_towers().items()}
 
     def functions(self) -> dict[str, Function]:
@@ -79,7 +80,8 @@ class TowerEndpoints:
                 error,
             )
             return {}
-        functions[SCORE] = traced(self._score, self._score_inputs(functions))
+        self._shapes = {side: functions[TOWER[side]].get_concrete_function().structured_outputs for side in SIDES}  # type: ignore[attr-defined]
+        functions[SCORE] = traced(self._score, self.score_inputs())
         return functions
 
     def columns(self, side: str) -> dict[str, tf.TensorSpec]:
@@ -135,14 +137,13 @@ class TowerEndpoints:
             output_name(REPRESENTATION, task, self.tasks): tf.cast(by_task[task], tf.float32) for task in self.tasks
         }
 
-    def _score_inputs(self, functions: Mapping[str, Function]) -> dict[str, tf.TensorSpec]:
-        """(1, ...) of a user and (N, ...) of items, by the shapes that the towers give."""
+    def score_inputs(self) -> dict[str, tf.TensorSpec]:
+        """(1, ...) of a user and (N, ...) of items, by the shapes that the towers give in `functions`."""
         specs = {}
         for side, kind, rows in (("user", USER, 1), ("item", ITEMS, None)):
-            shapes = functions[TOWER[side]].get_concrete_function().structured_outputs  # type: ignore[attr-defined]
             for task in self.tasks:
                 name = output_name(kind, task, self.tasks)
-                shape = shapes[output_name(REPRESENTATION, task, self.tasks)].shape
+                shape = self._shapes[side][output_name(REPRESENTATION, task, self.tasks)].shape
                 specs[name] = tf.TensorSpec((rows, *shape[1:]), tf.float32, name)
         return specs
 
@@ -160,12 +161,12 @@ class TowerEndpoints:
         return scores
 
 
-def write_facts(folder: str, model: TowerModel, preprocessor: Any) -> None:
+def write_facts(folder: str, model: TowerModel, preprocessor: Any, table_dtype: str = "float32") -> None:
     """Writes towers.json: what a client must know about the towers that signatures do not say."""
     assert model.schema is not None
     item_id = model.schema.side_inputs.get("item_ids")
     facts = {
-        "fingerprint": fingerprint(model, preprocessor),
+        "fingerprint": fingerprint(model, preprocessor, table_dtype),
         "tasks": list(model.tasks),
         "item_id": None if item_id is None else {"column": item_id.raw_name, "dtype": item_id.dtype},
         "product_scale": {task: towers.product_scale() for task, towers in model.towers.items()},
@@ -175,13 +176,14 @@ def write_facts(folder: str, model: TowerModel, preprocessor: Any) -> None:
         stream.write("\n")
 
 
-def fingerprint(model: TowerModel, preprocessor: Any) -> str:
+def fingerprint(model: TowerModel, preprocessor: Any, table_dtype: str = "float32") -> str:
     """Equal for two exports only if they give equal representations: of the configuration, all weights and the ids.
 
     Somebody else's preprocessor cannot be compared: each export with it is a model of its own.
     """
     config = {name: value for name, value in model.get_config().items() if name != "name"}
-    parts = [type(model).__name__, __version__, json.dumps(config, sort_keys=True, default=str)]
+    rounded = [] if table_dtype == "float32" else [table_dtype]
+    parts = [type(model).__name__, __version__, *rounded, json.dumps(config, sort_keys=True, default=str)]
     parts.append(preprocessor.fingerprint() if own_preprocessor(preprocessor) is not None else uuid.uuid4().hex)
     digest = hashlib.sha256("\n".join(parts).encode())
     for weight in model.weights:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 
 import tensorflow as tf
+from absl import logging
 
 SAMPLE_ROWS = "sample_rows.json"
 """File of a version: rows to try it with."""
+
+FILES = "files.json"
+"""File of a version: the size of each file that TensorFlow loads, so that half a copy is known as one."""
+
+_LOADED = ("saved_model.pb", "variables", "assets")
 
 
 def versions(base: str) -> list[int]:
@@ -24,19 +31,70 @@ def versions(base: str) -> list[int]:
 
 
 def version_dir(model: str) -> str:
-    """The folder of a SavedModel: the path itself, or the highest version below it.
+    """The folder of a SavedModel: the path itself, or the highest complete version below it.
+
+    A version that lacks something, as one that is being copied there does, is left out with a warning.
 
     Raises:
-      FileNotFoundError: there is no SavedModel.
+      FileNotFoundError: there is no SavedModel, or none that is complete; says what is lacking.
     """
     if os.path.exists(os.path.join(model, "saved_model.pb")):
+        lacking = missing_part(model)
+        if lacking:
+            raise FileNotFoundError(f"the SavedModel at {model} is incomplete: {lacking}; copy or export it again")
         return model
-    found = [
-        version for version in versions(model) if os.path.exists(os.path.join(model, str(version), "saved_model.pb"))
-    ]
-    if not found:
-        raise FileNotFoundError(f"no SavedModel at {model}: neither saved_model.pb nor a version folder with one")
-    return os.path.join(model, str(found[-1]))
+    lacking_in: dict[int, str] = {}
+    for version in reversed(versions(model)):
+        folder = os.path.join(model, str(version))
+        lacking = missing_part(folder)
+        if not lacking:
+            if lacking_in:
+                logging.warning("%s: takes version %d, as others are incomplete: %s", model, version, lacking_in)
+            return folder
+        lacking_in[version] = lacking
+    raise FileNotFoundError(
+        f"no SavedModel at {model}: neither saved_model.pb nor a version folder with a complete one"
+        + (f"; {lacking_in}" if lacking_in else "")
+    )
+
+
+def missing_part(folder: str) -> str:
+    """What a SavedModel's folder lacks of what it should hold; "" where nothing is missing.
+
+    Exports of this package list their files with their sizes; of others, the graph and the variables' index must be
+    there.
+    """
+    listing = os.path.join(folder, FILES)
+    if os.path.exists(listing):
+        with open(listing, encoding="utf-8") as stream:
+            text = stream.read()
+        try:
+            expected: dict[str, int] = json.loads(text)
+        except ValueError:
+            return f"{FILES} is cut off"
+        for file, size in expected.items():
+            path = os.path.join(folder, file)
+            found = os.path.getsize(path) if os.path.exists(path) else None
+            if found != size:
+                return f"no {file}" if found is None else f"{file} has {found:,} of {size:,} bytes"
+        return ""
+    required = ["saved_model.pb"]
+    if os.path.isdir(os.path.join(folder, "variables")):
+        required.append(os.path.join("variables", "variables.index"))
+    return "".join([f"no {file}" for file in required if not os.path.exists(os.path.join(folder, file))][:1])
+
+
+def _list_files(folder: str) -> None:
+    """Writes the sizes of the files that TensorFlow loads, if the folder is a SavedModel's."""
+    sizes: dict[str, int] = {}
+    for name in _LOADED:
+        top = os.path.join(folder, name)
+        paths = [top] if os.path.isfile(top) else [os.path.join(d, f) for d, _, files in os.walk(top) for f in files]
+        sizes |= {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(paths)}
+    if sizes:
+        with open(os.path.join(folder, FILES), "w", encoding="utf-8") as stream:
+            json.dump(sizes, stream, indent=1)
+            stream.write("\n")
 
 
 @contextlib.contextmanager
@@ -65,6 +123,7 @@ def written_beside(base: str, version: int | None = None) -> Iterator[tuple[str,
     try:
         os.makedirs(scratch)
         yield scratch, final
+        _list_files(scratch)
         if os.path.lexists(final):
             raise FileExistsError(f"version {version} appeared while it was written: {final}")
         os.rename(scratch, final)

@@ -14,11 +14,15 @@ from xdeepint_ext.data.manifest import vocabulary_file
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Feature
 from xdeepint_ext.serving import rows as rows_
-from xdeepint_ext.serving.endpoints import Endpoints, own_preprocessor
+from xdeepint_ext.serving.endpoints import USER_CODES, Endpoints, gives_codes, own_preprocessor
+from xdeepint_ext.serving.loaded_towers import EXAMPLES, SCORE, SIDES, TOWER
+from xdeepint_ext.serving.tower_endpoints import TowerEndpoints
 from xdeepint_ext.serving.version_folder import SAMPLE_ROWS
 
 EXTRA_FOLDER = "assets.extra"
 REQUESTS = "tf_serving_warmup_requests"
+
+Requests = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def sample_row(endpoints: Endpoints) -> dict[str, Any]:
@@ -65,23 +69,51 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value.tolist()
 
 
-def write_requests(folder: str, endpoints: Endpoints, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `assets.extra/tf_serving_warmup_requests`: a TFRecord of one PredictionLog for each scoring signature.
+def scoring_requests(endpoints: Endpoints, rows: Sequence[Mapping[str, Any]]) -> Requests:
+    """Signature -> inputs of a request to it, for the signatures that every model has, and for `user_codes`.
 
     Raises:
       RowError: a row does not fit the model.
     """
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    from xdeepint_ext.serving.messages import predict_request
-
     requests: dict[str, Mapping[str, np.ndarray]] = {
         "serving_default": {"examples": rows_.examples(rows, endpoints.columns)},
         "predict_raw": rows_.typed(rows, endpoints.columns),
         # One candidate: with --enable_batching TF Serving refuses columns of different lengths, and then the model.
         "rank": rows_.typed(rows[:1], endpoints.rank_columns()),
     }
-    os.makedirs(os.path.join(folder, EXTRA_FOLDER))
+    if gives_codes(endpoints.model):
+        requests[USER_CODES] = rows_.typed(rows, endpoints.code_columns())
+    return requests
+
+
+def tower_requests(towers: TowerEndpoints, rows: Sequence[Mapping[str, Any]]) -> Requests:
+    """The same for the signatures of towers; representations are all zero."""
+    requests: dict[str, Mapping[str, np.ndarray]] = {}
+    for side in SIDES:
+        columns = towers.columns(side)
+        requests[TOWER[side]] = rows_.typed(rows, columns)
+        requests[EXAMPLES[side]] = {"examples": rows_.examples(rows, columns)}
+    return requests | {SCORE: zeros(towers.score_inputs())}
+
+
+def zeros(specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+    """Zeros of the specs' shapes, 1 where these leave a size open; strings are empty."""
+    shapes = {name: [size or 1 for size in spec.shape] for name, spec in specs.items()}
+    return {
+        name: np.full(shapes[name], b"", object)
+        if spec.dtype == tf.string
+        else np.zeros(shapes[name], spec.dtype.as_numpy_dtype)
+        for name, spec in specs.items()
+    }
+
+
+def write_requests(folder: str, requests: Requests) -> None:
+    """Writes `assets.extra/tf_serving_warmup_requests`: a TFRecord of one PredictionLog for each signature."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    from xdeepint_ext.serving.messages import predict_request
+
+    os.makedirs(os.path.join(folder, EXTRA_FOLDER), exist_ok=True)
     with tf.io.TFRecordWriter(os.path.join(folder, EXTRA_FOLDER, REQUESTS)) as writer:
         for signature, inputs in requests.items():
             log = prediction_log_pb2.PredictionLog(
