@@ -34,7 +34,7 @@ def test_spilled_counts_equal_those_in_memory(tmp_path: pathlib.Path, min_count:
         assert list(memory.ordered(f"table {table}", min_count)) == kept
         assert list(disk.ordered(f"table {table}", min_count)) == kept
         assert disk.most_frequent(f"table {table}") == kept[0][1]
-        assert disk.write(f"table {table}", str(tmp_path / "vocabulary"), min_count) == len(kept)
+        assert disk.write(f"table {table}", str(tmp_path / "vocabulary"), min_count) == (len(kept), 0)
         assert (tmp_path / "vocabulary").read_bytes() == b"".join(value + b"\n" for value, _ in kept)
 
 

@@ -64,9 +64,10 @@ def test_so_have_gates_codebooks_and_towers(data_dirs, folder, tmp_path):  # noq
 
 FLAGS = ("--batch_size=60", "--epochs=4", "--eval_every=20", "--checkpoint_every=10", "--noreport", "--width=4")
 FLAGS += ("--num_layers=1", "--num_subspaces=2", "--optimizer=paper", "--learning_rate=0.05", "--deterministic")
-LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8")  # which learns of so few records
+LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8", "--early_stopping=none")  # of so few records
 
 
+@pytest.mark.slow
 def test_parameter_servers_train_evaluate_and_leave_a_run(data_dirs, tmp_path):
     flags = [f"--data_dir={data_dirs['one']}", f"--model_dir={tmp_path}/run", "--strategy=parameter_server", *FLAGS]
     flags += LEARNING

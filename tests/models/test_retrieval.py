@@ -130,7 +130,9 @@ def trained(make, loss, steps: int = 12, **options) -> tuple[list[float], list[n
     return curve, model.get_weights()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name in ("mf", "attentive") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_exp_and_alpha_one_is_softmax_cross_entropy_step_for_step(name):
     """Specification 6.3: the row of a real run must equal that of cross-entropy with the same seed."""
     cross_entropy = trained(MODELS[name], SoftmaxCrossEntropyLoss())

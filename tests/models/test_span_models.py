@@ -63,7 +63,9 @@ def test_loss_is_the_formula(cls):
     np.testing.assert_allclose(found, np.average(-np.log(likelihood), weights=weights), rtol=1e-4)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize(
+    "cls", [MultiHeadSpanQA, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (MultiSpanTagger, SingleSpanQA))]
+)
 def test_it_learns_and_answers_what_it_learned(cls):
     model, ids, gold = make(cls, allow_empty=True), token_ids(3), labels(3)
     model.compile(tf.keras.optimizers.Adam(0.01))
@@ -140,9 +142,8 @@ def window(text, first, last, own_first, own_last, report, length):
     return ids, report, positions, offsets
 
 
-@pytest.mark.parametrize(
-    "cls", [MultiHeadSpanQA, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (MultiSpanTagger, SingleSpanQA))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", CLASSES)
 def test_two_replicas_are_one_device(cls, two_replicas):
     ids, gold = token_ids(6), labels(6)
     dataset = tf.data.Dataset.from_tensors(({"token_ids": ids}, gold)).repeat(2)

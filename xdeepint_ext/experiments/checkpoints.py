@@ -93,16 +93,17 @@ class CheckpointStore:
         if latest is None:
             return False
         topology = self._state.now.topology
-        there = json.loads(tf.train.load_checkpoint(latest).get_tensor(_STATE)).get("topology", topology)
+        try:
+            there = json.loads(tf.train.load_checkpoint(latest).get_tensor(_STATE)).get("topology", topology)
+            if there == topology:
+                self._checkpoint.restore(latest).assert_consumed()
+        except (AssertionError, tf.errors.OpError, ValueError) as error:
+            raise ValueError(f"checkpoint {latest} does not fit the model: {error}") from None
         if there != topology:
             raise ValueError(
                 f"checkpoint {latest} was made by {there}, but this run has {topology}: start as many, or use another "
                 "model_dir"
             )
-        try:
-            self._checkpoint.restore(latest).assert_consumed()
-        except (AssertionError, tf.errors.OpError, ValueError) as error:
-            raise ValueError(f"checkpoint {latest} does not fit the model: {error}") from None
         return True
 
     def save(self) -> None:
