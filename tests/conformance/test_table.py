@@ -14,10 +14,10 @@ def test_every_public_name_has_one_line_and_every_line_a_public_name():
         if not module.name.rsplit(".", 1)[-1].startswith("_"):
             try:
                 importlib.import_module(module.name)
-            except ImportError as error:
+            except ImportError as error:  # a module of an extra, which has no line
                 assert "pip install 'xdeepint-ext[" in str(error), (
                     module.name
-                )  # a module of an extra, which has no line
+                )
     public = sorted(obj.__name__ for obj in PUBLIC.values() if obj.__module__.startswith("xdeepint_ext."))
     assert sorted(line.name for line in TABLE) == public
 
