@@ -15,9 +15,7 @@ def test_every_public_name_has_one_line_and_every_line_a_public_name():
             try:
                 importlib.import_module(module.name)
             except ImportError as error:  # a module of an extra, which has no line
-                assert "pip install 'xdeepint-ext[" in str(error), (
-                    module.name
-                )
+                assert "pip install 'xdeepint-ext[" in str(error), module.name
     public = sorted(obj.__name__ for obj in PUBLIC.values() if obj.__module__.startswith("xdeepint_ext."))
     assert sorted(line.name for line in TABLE) == public
 
