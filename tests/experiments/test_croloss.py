@@ -65,7 +65,7 @@ def test_cross_entropy_and_exp_with_alpha_one_are_one_run(data_dir):
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["pooled", "sasrec"])
+@pytest.mark.parametrize("model", ["pooled", pytest.param("sasrec", marks=pytest.mark.slow)])
 def test_models_with_histories(data_dir, model):
     options = {"draw": "windows" if model == "sasrec" else "pairs", "first_target": 1, "objective": "croloss"}
     found = execute(config(data_dir, model, features=("items", "item"), epochs=2, model_options=options))
@@ -161,6 +161,7 @@ def compared(data_dir, tmp_path_factory):
     return folder, text
 
 
+@pytest.mark.slow
 def test_a_table_of_losses(compared):
     folder, text = compared
     assert "NDCG@20" in text and "paired bootstrap over users" in text
@@ -170,6 +171,7 @@ def test_a_table_of_losses(compared):
         assert float(one["test.recall_at_20"]) == pytest.approx(float(other["test.recall_at_20"]), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_weighting_of_an_n(compared):
     folder, _ = compared
     found = weighting.best_weightings(str(folder / "runs.csv"), 10)
@@ -185,6 +187,7 @@ def test_the_weighting_of_an_n(compared):
     assert weighting.main(["--results", str(folder / "absent.csv"), "--n", "10"]) == 1
 
 
+@pytest.mark.slow
 def test_figures_of_the_runs(compared, tmp_path):
     pytest.importorskip("matplotlib")
     folder, _ = compared

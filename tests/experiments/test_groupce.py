@@ -289,6 +289,7 @@ def test_the_report_shows_codes_groups_and_negatives(finished, tmp_path):
 # -- codebook health --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_health_of_codebooks_is_a_table(config, tmp_path):
     options = codebook_health.Options(sizes=(3,), batch_sizes=(100,), output=str(tmp_path / "health.md"))
     made = config()

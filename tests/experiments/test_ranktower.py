@@ -173,6 +173,7 @@ def test_lists_are_read_from_files_as_from_memory(make_config):
     assert fixed[1].shape[1] == 12  # XLA wants one shape
 
 
+@pytest.mark.slow
 def test_lists_with_one_item_or_without_teacher(folder, make_config, tmp_path):
     """Impressions alone: lists of one item teach nothing and break nothing; a loss on a teacher is refused."""
     days = {"train_until": short_videos.TRAIN_UNTIL, "valid_until": short_videos.VALID_UNTIL}
@@ -259,6 +260,7 @@ def test_another_model_s_run_is_repeated_by_the_same_command(make_config, tmp_pa
     assert read_flags(str(tmp_path / "run/flags.txt"))["model"] == "lr"
 
 
+@pytest.mark.slow
 def test_a_table_of_lists(make_config, tmp_path, monkeypatch):
     rows = {"hybrid": make_config("lr", max_steps=8), "clicks": make_config("lr", loss="logloss", max_steps=1)}
     out = str(tmp_path / "out")

@@ -50,7 +50,8 @@ def copied(finished, tmp_path):
     return config.replace(model_dir=str(tmp_path / "copy")), found
 
 
-@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_numbers(small_config, tmp_path, monkeypatch, strategy):
     options = {"dropout": 0.2, "dnn_units": (5,)}
     changed = small_config.replace(epochs=2, eval_every=10, checkpoint_every=4, model_options=options)

@@ -122,6 +122,7 @@ def test_baselines_run(config_of, model, options):
     assert execute(config_of(model=model, model_options=options, max_steps=3)).metrics["model"] == model
 
 
+@pytest.mark.slow
 def test_mirrored_on_two_devices_equals_one_device(small_config):
     changed = small_config.replace(max_steps=20, optimizer="paper", learning_rate=0.05, eval_every=20)
     one, two = (execute(changed.replace(strategy=name)) for name in ("one_device", "mirrored"))

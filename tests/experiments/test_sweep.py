@@ -74,6 +74,7 @@ def test_ensembles_and_differences_are_made_once(swept):
     assert not lines["LR", False].differences and not lines["LR", True].differences
 
 
+@pytest.mark.slow
 def test_a_run_made_anew_takes_what_was_made_of_the_old_one_with_it(config_of, tmp_path):
     rows = {name: config_of(model="lr", model_options={}, max_steps=n) for n, name in enumerate("abc", 1)}
     sweep = Sweep(rows, (0, 1), str(tmp_path / "results.csv"), predictions_dir=str(tmp_path / "predictions"))

@@ -13,7 +13,8 @@ from xdeepint_ext.models import RankTower
 from xdeepint_ext.models.baselines import LR
 
 
-@pytest.mark.parametrize("cls", [RankTower, pytest.param(LR, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [RankTower, LR])
 def test_lists_of_files_train_a_model(cls, written):  # noqa: F811
     folder, _ = written
     train = read_lists(folder, "train", 4, shuffle=True, epochs=8)

@@ -131,7 +131,7 @@ def trained(make, loss, steps: int = 12, **options) -> tuple[list[float], list[n
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("mf", "attentive") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+    "name", [name if name == "mf" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
 def test_exp_and_alpha_one_is_softmax_cross_entropy_step_for_step(name):
     """Specification 6.3: the row of a real run must equal that of cross-entropy with the same seed."""
@@ -155,14 +155,15 @@ def test_alpha_zero_is_triplet_or_bpr(kernel, other):
         np.testing.assert_allclose(found * ITEMS / np.log(ITEMS + 1) - 1, other(labels, logits), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [
         CROLoss(weighting=1.4, num_items=ITEMS),
-        *(
-            pytest.param(loss, marks=pytest.mark.slow)
-            for loss in (LogLoss(), TripletLoss(), BPRLoss(), CROLambdaLoss(num_items=ITEMS))
-        ),
+        LogLoss(),
+        TripletLoss(),
+        BPRLoss(),
+        CROLambdaLoss(num_items=ITEMS),
     ],
     ids=lambda loss: loss.name,
 )

@@ -30,13 +30,14 @@ FEATURES = (
 SHARED = ("user", "history", "age", "hour")
 MODELS = [
     (RankTower, {"num_heads": 2, "head_dim": 4, "units": [6]}),
-    pytest.param(DAT, {"units": [6, 4], "category": "video"}, marks=pytest.mark.slow),
-    pytest.param(TwoTower, {"units": [6, 4]}, marks=pytest.mark.slow),
-    pytest.param(IntTower, {"num_heads": 2, "head_dim": 4, "units": [6], "batch_norm": False}, marks=pytest.mark.slow),
-    pytest.param(COLD, {"units": [6], "keep": ["user", "history", "video"]}, marks=pytest.mark.slow),
+    (DAT, {"units": [6, 4], "category": "video"}),
+    (TwoTower, {"units": [6, 4]}),
+    (IntTower, {"num_heads": 2, "head_dim": 4, "units": [6], "batch_norm": False}),
+    (COLD, {"units": [6], "keep": ["user", "history", "video"]}),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "options"), MODELS)
 def test_an_exported_model_ranks_the_candidates_of_one_user(cls, options, tmp_path):
     case = cases.case(features=FEATURES)
@@ -70,6 +71,7 @@ def check_loaded_towers(base, model, case):
         np.testing.assert_allclose(scale * items["click"] @ user["click"][6], logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "options"), MODELS)
 def test_a_pruned_model_scores_the_same(cls, options):
     case = cases.case(features=FEATURES)
