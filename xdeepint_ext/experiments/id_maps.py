@@ -123,8 +123,8 @@ def _places(table: str, old: Meaning, new: Meaning) -> np.ndarray:
     evicted = new.evicted(table) - old.evicted(table)
     if lost > evicted:
         raise DataError(
-            f"warm_start: table {table!r} has shrunk: {lost} of the {len(of_old)} values of {old.directory} are not in "
-            f"{new.directory}, of which {max(evicted, 0)} were evicted; prepare the day with --vocabulary_from and "
+            f"warm_start: table {table!r} has shrunk: {lost} of the {len(of_old)} values of {old.directory} are "
+            f"not in {new.directory}, of which {max(evicted, 0)} were evicted; prepare the day with --vocabulary_from and "
             "--grow"
         )
     return places
