@@ -329,7 +329,7 @@ def test_what_does_not_follow_is_refused(config, data_dirs, days, tmp_path):
     following = stopped.replace(model_dir="", warm_start=stopped.model_dir)
     with pytest.raises(ValueError, match=r"warm_start: --width is 4 in .*stopped, and 8 here"):
         execute(following.replace(model_options={"width": 8}))
-    with pytest.raises(DataError, match=r"warm_start: the ids of .* tables .* differ; prepare the day with"):
+    with pytest.raises(DataError, match=r"warm_start: the features of .* are not those of .*; only here: \['age', "):
         execute(following.replace(data_dir=data_dirs["one"]))
     with pytest.raises(ValueError, match="warm_start: nowhere holds no finished run"):
         execute(following.replace(warm_start="nowhere"))

@@ -124,7 +124,7 @@ def _places(table: str, old: Meaning, new: Meaning) -> np.ndarray:
     if lost > evicted:
         raise DataError(
             f"warm_start: table {table!r} has shrunk: {lost} of the {len(of_old)} values of {old.directory} are "
-            f"not in {new.directory}, of which {max(evicted, 0)} were evicted; prepare the day with --vocabulary_from and "
-            "--grow"
+            f"not in {new.directory}, of which {max(evicted, 0)} were evicted; prepare the day with "
+            "--vocabulary_from and --grow"
         )
     return places
