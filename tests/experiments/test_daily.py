@@ -34,7 +34,7 @@ ROWS = {"train": 1000, "valid": 400}
 
 
 def write_day(raw, day, labels=None):
-    """Users click even items; each day has a new user; the flipped day's labels are wrong, the emptied day has no items."""
+    """Users click even items; each day has a new user; the flipped day has wrong labels, the emptied day no items."""
     folder = raw / str(day)
     folder.mkdir(parents=True)
     for number, (split, rows) in enumerate(ROWS.items()):
