@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 
 from tests.experiments.conftest import clicks
+from xdeepint_ext import data
 from xdeepint_ext.data.manifest import DataError, vocabulary_file
 from xdeepint_ext.data.prepare import prepare
+from xdeepint_ext.data.views import write_view
 from xdeepint_ext.experiments import execute, run
-from xdeepint_ext.experiments.daily_data import DayData
 from xdeepint_ext.experiments.id_maps import FRESH
 from xdeepint_ext.experiments.list_inputs import open_inputs
 from xdeepint_ext.experiments.run_scores import load_model, predict_run
@@ -96,6 +97,13 @@ def started(before, data_dir, **changes):
     return model, begun, steps, fresh
 
 
+def scores(model, tmp_path, data_dir, ids_of):
+    """Of a directory's valid records, with the ids of another."""
+    write_view(tmp_path / "view", ids_of, {"valid": [(data_dir, "valid")]})
+    batches = data.read(tmp_path / "view", "valid", 50)
+    return np.concatenate([model(x, training=False).numpy().ravel() for x, _ in batches])
+
+
 def lines(data_dir, table):
     with open(vocabulary_file(os.path.join(data_dir, "vocabulary"), table), "rb") as stream:
         return stream.read().split(b"\n")[:-1]
@@ -164,11 +172,7 @@ def test_old_rows_score_exactly_as_yesterday(finished, days, tmp_path, model, op
     today, begun, steps, fresh = started(before, second)
     assert steps == 5 and fresh["user"] >= NEW_USERS and fresh["item"] >= 1 and not fresh["age"]
     assert (lines(second, "user")[: len(lines(first, "user"))]) == lines(first, "user")
-    data = DayData(str(tmp_path), data_dir=os.path.join(os.path.dirname(first), f"{{day}}{kind}"))
-    object.__setattr__(data, "directory", lambda day: {1: first, 2: second}[day])
-    view = data.view("old", 2, {"valid": [(1, "valid")]})
-    inputs = open_inputs(before.replace(data_dir=view))
-    again = np.concatenate([today(x, training=False).numpy().ravel() for x, _ in inputs.batches("valid")])
+    again = scores(today, tmp_path, first, ids_of=second)
     np.testing.assert_array_equal(again, yesterday)
 
     old = whole(before)
@@ -213,10 +217,11 @@ def test_codebooks_and_generators_go_on(finished, days):
 def test_scores_stay_after_pruning_and_growth_again(finished, days, tmp_path):
     """What G-FTRL zeroed leaves the vocabulary of the third day, and no score of an old record changes."""
     before = finished("xdeepint", "paper", "", lambda1=600.0, data_dir=days["first"])
-    model, inputs = load_model(before, days["first"])
-    gone = zeroed_values(model, inputs.preprocessor())
+    model, schema = load_model(before, days["first"])
+    preprocessor = data.Preprocessor(schema, os.path.join(days["first"], "vocabulary"))
+    gone = zeroed_values(model, preprocessor)
     assert gone["user"] and set(gone["user"]) < set(lines(days["first"], "user"))
-    smaller = prune(model, inputs.preprocessor())
+    smaller = prune(model, preprocessor)
     assert smaller.rows["user"][1] == smaller.rows["user"][0] - len(gone["user"])
     evict = tmp_path / "evict"
     evict.mkdir()
@@ -230,11 +235,7 @@ def test_scores_stay_after_pruning_and_growth_again(finished, days, tmp_path):
     assert not set(gone["user"]) & set(lines(third, "user"))
     yesterday = predict_run(before, days["first"], "valid").logits["click"]
     today, *_ = started(before, third)
-    data = DayData(str(tmp_path), data_dir="{day}")
-    object.__setattr__(data, "directory", lambda day: {1: days["first"], 3: third}[day])
-    view = data.view("old", 3, {"valid": [(1, "valid")]})
-    batches = open_inputs(before.replace(data_dir=view)).batches("valid")
-    again = np.concatenate([today(x, training=False).numpy().ravel() for x, _ in batches])
+    again = scores(today, tmp_path, days["first"], ids_of=third)
     np.testing.assert_array_equal(again, yesterday)
 
 

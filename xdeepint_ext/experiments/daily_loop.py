@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from xdeepint_ext.data.manifest import VOCABULARY, vocabulary_file
+from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.daily_data import DayData
 from xdeepint_ext.experiments.predictions import Predictions
@@ -180,9 +181,10 @@ class DailyLoop:
         folder = self._file("zeroed", str(before))
         if not os.path.isdir(folder):
             config = self._config(before, "warm")
-            model, inputs = load_model(config, config.data_dir)
+            model, schema = load_model(config, config.data_dir)
+            preprocessor = Preprocessor(schema, os.path.join(config.data_dir, VOCABULARY))
             os.makedirs(f"{folder}.part", exist_ok=True)
-            for table, values in zeroed_values(model, inputs.preprocessor()).items():
+            for table, values in zeroed_values(model, preprocessor).items():
                 with open(vocabulary_file(f"{folder}.part", table), "wb") as stream:
                     stream.writelines(value + b"\n" for value in values)
             os.rename(f"{folder}.part", folder)

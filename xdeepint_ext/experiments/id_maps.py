@@ -77,7 +77,7 @@ def _short(value: Any) -> str:
 def id_maps(old: Meaning, new: Meaning) -> dict[str, np.ndarray]:
     """Table -> (its rows today,) the id of yesterday's table with the same value, or `FRESH`.
 
-    Padding, out-of-vocabulary buckets and the missing bucket are their own. Rows that wait for values are fresh.
+    Padding, out-of-vocabulary buckets, the missing bucket, and rows that wait for values on both days are their own.
 
     Args:
       old: yesterday's.
@@ -98,18 +98,21 @@ def _id_map(before: Feature, feature: Feature, old: Meaning, new: Meaning) -> np
     found = np.full(feature.num_ids, FRESH, np.int64)
     first = 1 + feature.num_oov
     found[:first] = np.arange(first)
+    ends = [f.num_ids - (f.missing == "bucket") for f in (before, feature)]  # of the values and what waits for some
+    pairs = zip((before, feature), ends, strict=True)
+    values = [first + (end - first if f.num_values is None else f.num_values) for f, end in pairs]
     if feature.uses_vocabulary:
         places = _places(feature.table_name, old, new)
-        found[first : first + len(places)] = np.where(places >= 0, first + places, FRESH)
+        found[first : values[1]] = np.where(places >= 0, first + places, FRESH)
+    elif values[1] < values[0]:
+        raise DataError(
+            f"warm_start: table {feature.table_name!r} has shrunk: it had ids below {before.num_values} in "
+            f"{old.directory}, and has ids below {feature.num_values} in {new.directory}"
+        )
     else:
-        values = [f.num_ids - first - (f.missing == "bucket") for f in (before, feature)]
-        if feature.lookup == "identity" and (before.num_values or 0) > (feature.num_values or 0):
-            raise DataError(
-                f"warm_start: table {feature.table_name!r} has shrunk: it had ids below {before.num_values} in "
-                f"{old.directory}, and has ids below {feature.num_values} in {new.directory}"
-            )
-        shared = min(values)
-        found[first : first + shared] = first + np.arange(shared)
+        found[first : values[0]] = np.arange(first, values[0])
+    waiting = slice(max(values), min(ends))
+    found[waiting] = np.arange(len(found))[waiting]
     if feature.missing == "bucket":
         found[-1] = before.num_ids - 1
     return found
