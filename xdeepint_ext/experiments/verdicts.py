@@ -120,7 +120,8 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """For `verdicts/DAY.json` and `blessing.json`."""
         found = dataclasses.asdict(self)
-        checks = [{**check, "value": _finite(check["value"])} for check in found.pop("checks")]
+        numbers = ("value", "reference")
+        checks = [{**check, **{name: _finite(check[name]) for name in numbers}} for check in found.pop("checks")]
         return {**found, "blessed": self.blessed, "refusals": self.refusals, "checks": checks}
 
 
@@ -221,5 +222,5 @@ def _named(part: Judged, task: str) -> str:
     return f"{part.day}" if len(part.candidate.labels) == 1 else f"{part.day} ({task})"
 
 
-def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
