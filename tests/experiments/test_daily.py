@@ -56,6 +56,8 @@ def write_day(raw, day, labels=None):
 def options_of(folder, **changes):
     base = {"experiment": "lr", "days": (f"{GOOD}-{LAST}",), "output_dir": str(folder / "out"), "dataset": "csv"}
     base |= {"raw_dir": str(folder / "raw" / "{day}"), "prepare": ("num_shards:1", "num_workers:1")}
+    base |= {f"max_{name}": 0.05 for name in ("auc_drop", "logloss_rise", "ece_rise")}  # days are small here
+    base |= {f"max_slice_{name}": 0.1 for name in ("auc_drop", "logloss_rise", "ece_rise")}
     return daily.Options(
         **{**base, "modes": daily_loop.MODES, "bless_slices": ("tab",), "min_slice_rows": 50, **changes}
     )

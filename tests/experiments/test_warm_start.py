@@ -181,13 +181,15 @@ def test_old_rows_score_exactly_as_yesterday(finished, days, tmp_path, model, op
     for value, found in rows_before.items():
         for a, b in zip(found, rows_now[value], strict=True):
             np.testing.assert_array_equal(a, b)
+    new = []
     for layer in embeddings(today):
         key, rows = parts(layer)["user"]
         table = layer.tables[key]
         of_new = slice(rows.start + users.num_oov + len(rows_before), rows.start + users.num_oov + len(rows_now))
         for variable in (table, *slots_of(today, table)):
             np.testing.assert_array_equal(variable.numpy()[of_new], begun[variable.name][of_new])
-        assert np.any(table.numpy()[of_new] != 0)
+        new.append(np.any(table.numpy()[of_new] != 0))
+    assert any(new) or model == "lr"  # which starts at zero
 
 
 def test_the_first_step_zeroes_once_in_a_model_s_life(finished, days):
