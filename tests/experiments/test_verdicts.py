@@ -11,7 +11,7 @@ from xdeepint_ext.experiments.verdicts import Judged, Thresholds, judge
 
 LABELS = np.tile([0.0, 1.0, 0.0, 1.0], 50)
 GOOD = np.where(LABELS == 1, 1.0, -1.0)
-GOOD[::4] = 2.0  # a quarter is wrong
+GOOD[::8] = 2.0  # a quarter of the negatives is wrong
 LOOSE = Thresholds(max_auc_drop=0.0, max_logloss_rise=0.0, max_ece_rise=0.0, min_slice_rows=10)
 
 
