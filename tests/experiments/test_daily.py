@@ -146,7 +146,8 @@ def test_each_mode_is_scored_before_it_trains(finished):
     assert all(float(row["rows"]) == sum(ROWS.values()) for (day, _), row in rows.items() if day != GOOD)
     assert float(rows[FLIPPED, "warm"]["auc"]) < 0.4 and float(rows[LAST, "warm"]["auc"]) > 0.7
     assert rows[FLIPPED, "warm"]["auc"] == rows[FLIPPED, "never"]["auc"]  # one model
-    assert float(rows[LAST, "scratch"]["train_seconds"]) > 0 == float(rows[LAST, "never"]["train_seconds"])
+    assert float(rows[LAST, "scratch"]["train_seconds"]) > 0 and float(rows[LAST, "warm"]["export_seconds"]) > 0
+    assert not rows[LAST, "never"]["train_seconds"] and not rows[GOOD, "scratch"]["train_seconds"]
 
 
 def test_a_finished_loop_does_nothing(finished, monkeypatch):

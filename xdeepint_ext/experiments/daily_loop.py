@@ -120,14 +120,18 @@ class DailyLoop:
             started = time.perf_counter()
             values = {} if model_of is None else self._progressive(day, self._config(model_of, mode), model_of)
             evaluated = time.perf_counter()
-            exporting = self._train(day, mode)
-            training = time.perf_counter() - evaluated - exporting if self._trains(day, mode) else 0.0
-            seconds |= {"evaluate_seconds": evaluated - started, "export_seconds": exporting}
-            seconds["train_seconds"] = max(training, 0.0)  # a finished run tells of another process's export
+            of_mode = {**seconds, "evaluate_seconds": evaluated - started}
+            if self._trains(day, mode):
+                exporting = self._train(day, mode)
+                training = time.perf_counter() - evaluated - exporting
+                # A finished run tells of another process's export.
+                of_mode |= {"export_seconds": exporting, "train_seconds": max(training, 0.0)}
             if mode in self.modes:
-                results.add(key, {"model_of": model_of or "", **values, **seconds})
-            shown = ", ".join(f"{name} {values[name]:.5f}" for name in ("auc", "logloss") if name in values)
-            self._say(f"{day} {mode}: {f'model of {model_of}: {shown}' if shown else 'the first model'}")
+                results.add(key, {"model_of": model_of or "", **values, **of_mode})
+            shown = [f"{name} {value:.5f}" for name, value in values.items() if name.endswith(("auc", "logloss"))]
+            self._say(
+                f"{day} {mode}: {'no model yet' if model_of is None else f'model of {model_of}'} {', '.join(shown)}"
+            )
         if self.verdict(day) is None:
             self._judge(day, before)
 
@@ -162,8 +166,6 @@ class DailyLoop:
 
     def _train(self, day: int, mode: str) -> float:
         """Trains a mode's model of a day; returns the seconds that its export took."""
-        if not self._trains(day, mode):
-            return 0.0
         if mode == "scratch":
             so_far = [other for other in self.days if other <= day and not self._is_refused(other)]
             parts = [(other, "train") for other in so_far[-(self.window or len(so_far)) :]]
