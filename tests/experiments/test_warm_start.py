@@ -142,9 +142,8 @@ def whole(config):
 
 CASES = [
     ("xdeepint", "paper", ""),
-    ("xdeepint", "paper", "_reserved"),
-    ("dnn", "adam", ""),
     ("groupce", "adam", "_reserved"),
+    pytest.param("xdeepint", "paper", "_reserved", marks=pytest.mark.slow),
 ]
 OTHERS = [
     "adaensemble",

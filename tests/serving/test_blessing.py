@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_what_cannot_follow_is_refused(candidate, tmp_path):
     assert versions(base) == [7] and not [path.name for path in base.iterdir() if path.name.startswith(".writing")]
 
 
+def test_of_threads_that_bless_at_once_one_succeeds(candidate, tmp_path):
+    """The lock is one of open files, so it keeps threads apart, too."""
+    start, errors = threading.Barrier(4), []
+
+    def try_to(version):
+        start.wait()
+        try:
+            bless(candidate, tmp_path / "served", version, None, {})
+        except BlessingError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=try_to, args=(version,)) for version in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(versions(tmp_path / "served")) == 1
+    assert len(errors) == 3 and all("another process blesses there, too" in error for error in errors)
+
+
+@pytest.mark.slow
 def test_of_processes_that_bless_at_once_one_succeeds(candidate, tmp_path):
     """Each waits for a file, so that all judge before any blesses."""
     program = """
