@@ -86,6 +86,7 @@ class DailyLoop:
             for day in self.days:
                 self._day(day, results)
                 tf.keras.backend.clear_session()
+        results.reload()  # rows that were added here have the columns of all others then
         return results
 
     def verdict(self, day: int) -> dict[str, Any] | None:
