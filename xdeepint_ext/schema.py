@@ -71,6 +71,8 @@ class Feature:
       lookup: `vocabulary` (a file, one value a line), `hash` (into `num_values` buckets), or `identity` (the values are
         already 0 .. num_values - 1; any other gets id 0).
       num_values: size of the vocabulary, number of hash buckets, or of identity values. `data.prepare` fills it in.
+      capacity: values that the table has rows for, so that a vocabulary (or identity values) may grow to it without a
+        new shape; None = `num_values`. See `data.prepare`'s `reserve`.
       min_count: values seen less often in training are left out of the vocabulary (authors: 20).
       oov: `buckets`: values outside the vocabulary go to `num_oov_buckets` hashed, trainable ids; `zero`: to id 0, the
         zero vector (the authors' behaviour).
@@ -107,6 +109,7 @@ class Feature:
     dimension: int | None = None
     lookup: str = "vocabulary"
     num_values: int | None = None
+    capacity: int | None = None
     min_count: int = 1
     oov: str = "buckets"
     num_oov_buckets: int = 1
@@ -156,6 +159,10 @@ class Feature:
             demand(value is None or whole, f"{argument} must be a whole number >= {least}, got {value!r}")
         demand(self.num_oov_buckets >= 1, f"num_oov_buckets must be >= 1, got {self.num_oov_buckets} (or oov='zero')")
         demand(self.min_count >= 1, f"min_count must be >= 1, got {self.min_count}")
+        grows = self.uses_vocabulary or (self.is_ids and self.lookup == "identity")
+        demand(self.capacity is None or grows, "capacity goes with a vocabulary, or with lookup 'identity'")
+        enough = self.capacity is None or self.num_values is None or self.capacity >= self.num_values
+        demand(enough, f"capacity must be >= num_values, {self.num_values}, got {self.capacity}")
         numbers = NUMBER_ROLES & set(self.roles)
         demand(not numbers or self.dtype != "string", f"role {', '.join(sorted(numbers))} is for numbers, not strings")
         if not self.is_input:
@@ -226,7 +233,10 @@ class Feature:
 
     @property
     def num_ids(self) -> int:
-        """Rows of the table: id 0 (padding or missing), out-of-vocabulary ids, values or bins, the missing bucket.
+        """Rows of the table.
+
+        They are id 0 (padding or missing), out-of-vocabulary ids, values or bins, what `capacity` has beyond them, and
+        the missing bucket.
 
         Raises:
           SchemaError: the number of values is not known yet.
@@ -238,7 +248,7 @@ class Feature:
         elif self.binning is not None:
             values = None if self.boundaries is None else len(self.boundaries) + 1
         else:
-            values = self.num_values
+            values = self.num_values if self.capacity is None else self.capacity
         if values is None:
             raise SchemaError(
                 f"Feature {self.name!r}: the number of values is unknown; give num_values (or boundaries), or let "
@@ -311,6 +321,7 @@ class Schema:
                 "trainable",
                 "lookup",
                 "num_values",
+                "capacity",
                 "oov",
                 "num_oov_buckets",
                 "dtype",

@@ -317,7 +317,7 @@ def test_a_day_goes_on_where_the_last_one_ended(config, days, tmp_path):
     of_a_day = {"early_stopping": "none", "evaluate": ("valid",), "max_steps": 6}
     first = config(model_dir=str(tmp_path / "first"), **of_a_day)
     run(first)
-    day = {"data_dir": days["second"], "incremental": first.model_dir, "max_steps": None, "epochs": 1}
+    day = {"data_dir": days["second"], "warm_start": first.model_dir, "max_steps": None, "epochs": 1}
     following = execute(first.replace(model_dir="", **day))
     assert int(following.model.quantizer.step) == 6 + 6  # an epoch of the second day is 6 steps: no start by k-means
     assert int(following.model.optimizer.iterations) == 12
@@ -326,13 +326,13 @@ def test_a_day_goes_on_where_the_last_one_ended(config, days, tmp_path):
 def test_what_does_not_follow_is_refused(config, data_dirs, days, tmp_path):
     stopped = config(model_dir=str(tmp_path / "stopped"), early_stopping="none", evaluate=("valid",), max_steps=2)
     run(stopped)
-    following = stopped.replace(model_dir="", incremental=stopped.model_dir)
-    with pytest.raises(ValueError, match=r"incremental: --width is 4 in .*stopped, and 8 here"):
+    following = stopped.replace(model_dir="", warm_start=stopped.model_dir)
+    with pytest.raises(ValueError, match=r"warm_start: --width is 4 in .*stopped, and 8 here"):
         execute(following.replace(model_options={"width": 8}))
-    with pytest.raises(DataError, match=r"incremental: the ids of .* tables .* differ; prepare the day with"):
+    with pytest.raises(DataError, match=r"warm_start: the features of .* are not those of .*; only here: \['age', "):
         execute(following.replace(data_dir=data_dirs["one"]))
-    with pytest.raises(ValueError, match="incremental: nowhere holds no finished run"):
-        execute(following.replace(incremental="nowhere"))
+    with pytest.raises(ValueError, match="warm_start: nowhere holds no finished run"):
+        execute(following.replace(warm_start="nowhere"))
 
 
 def test_ids_are_taken_over(days):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from xdeepint_ext.data.encoder import EncodedBlock, Needs, lacks_boundaries, lacks_moments
-from xdeepint_ext.data.manifest import DataError, vocabulary_file
+from xdeepint_ext.data.growth import Growth, grow, with_identities
+from xdeepint_ext.data.manifest import VOCABULARY, DataError, vocabulary_file
 from xdeepint_ext.data.statistics import NumericStatistics, quantile_boundaries
 from xdeepint_ext.data.vocabulary import ValueCounter
 from xdeepint_ext.schema import Feature, Schema
@@ -91,13 +93,19 @@ class Statistics:
                     raise
         return Schema(features)
 
-    def finish_as(self, known: Schema, vocabulary_dir: str, known_vocabulary_dir: str) -> Schema:
-        """Takes over the meaning that another directory's ids have, and returns its schema.
+    def finish_as(
+        self, known: Schema, vocabulary_dir: str, known_dir: str, growth: Growth | None = None
+    ) -> tuple[Schema, dict[str, Any]]:
+        """Takes over the meaning that another directory's ids have.
 
         Args:
           known: the other directory's schema, with all its features.
-          vocabulary_dir: an empty directory, which gets copies of the vocabularies.
-          known_vocabulary_dir: where these are.
+          vocabulary_dir: an empty directory, which gets the vocabularies.
+          known_dir: the other directory.
+          growth: how its vocabularies grow; None = they stay as they are.
+
+        Returns:
+          The schema, and notes on what the growth did.
 
         Raises:
           DataError: the features are others.
@@ -107,16 +115,25 @@ class Statistics:
         wrong = sorted(name for name in {*own, *others} if own.get(name) != others.get(name))
         if wrong:
             raise DataError(
-                f"vocabulary_from: the features must be those of {known_vocabulary_dir}, but {wrong} differ; prepare "
+                f"vocabulary_from: the features must be those of {known_dir}, but {wrong} differ; prepare "
                 "both with the same options"
             )
-        shutil.copytree(known_vocabulary_dir, vocabulary_dir, dirs_exist_ok=True)
         absent = {
             f.name: {"required": False}
             for f in known
             if f.kind not in ("multi", "sequence") and self._missing[f.raw_name]
         }
-        return known.replace(absent)
+        known = known.replace(absent)
+        if growth is None:
+            shutil.copytree(os.path.join(known_dir, VOCABULARY), vocabulary_dir, dirs_exist_ok=True)
+            return known, {}
+        grown, notes = grow(known, known_dir, self._values, vocabulary_dir, growth, self._max_values)
+        largest: dict[str, int] = {}
+        for feature in known.inputs:
+            if feature.is_ids:
+                table = feature.table_name
+                largest[table] = max(largest.get(table, -1), self._largest.get(feature.raw_name, -1))
+        return with_identities(grown, largest, growth), {"growth": notes}
 
     def _finish_feature(self, feature: Feature, vocabulary_dir: str, sizes: dict[str, int]) -> Feature:
         changes: dict[str, Any] = {}

@@ -93,17 +93,19 @@ class Manifest:
             stream.write("\n")
 
     @classmethod
-    def load(cls, data_dir: str | os.PathLike[str]) -> Manifest:
+    def load(cls, data_dir: str | os.PathLike[str], name: str = FILE_NAME) -> Manifest:
         """Reads manifest.json.
+
+        Args:
+          data_dir: where it is.
+          name: of the file; that of a run's copy is another.
 
         Raises:
           DataError: there is none, or it is not one that this version can read.
         """
-        file = os.path.join(data_dir, FILE_NAME)
+        file = os.path.join(data_dir, name)
         if not os.path.exists(file):
-            raise DataError(
-                f"{data_dir} is not a prepared data directory: no {FILE_NAME}. Run xdeepint_ext.data.prepare"
-            )
+            raise DataError(f"{data_dir} is not a prepared data directory: no {name}. Run xdeepint_ext.data.prepare")
         with open(file, encoding="utf-8") as stream:
             try:
                 content = json.load(stream)

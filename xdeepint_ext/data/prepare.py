@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -26,6 +26,7 @@ from absl import app, flags
 from xdeepint_ext.data.columns import columns_of_schema
 from xdeepint_ext.data.encoder import BlockEncoder, EncodedBlock
 from xdeepint_ext.data.finish import Statistics
+from xdeepint_ext.data.growth import Growth, reserve_rows
 from xdeepint_ext.data.loaders import LOADERS, loader_options, make_loader
 from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, Shard, describe_tables
 from xdeepint_ext.data.materialize import materialize_into
@@ -60,6 +61,10 @@ def prepare(
     vocabulary_from: str | os.PathLike[str] | None = None,
     max_values: int | None = None,
     hash_buckets: str = "",
+    grow: bool = False,
+    reserve: float = 0.0,
+    evict_after: int | None = None,
+    evict: str | os.PathLike[str] | None = None,
     runner: str = LOCAL,
     beam_args: str = "",
     **options: Any,
@@ -85,6 +90,14 @@ def prepare(
       max_values: a vocabulary holds so many values at most, the most frequent ones; the others are treated as those
         below min_count. The manifest notes how many these were.
       hash_buckets: `table:buckets,table:buckets`: ids of these tables are hashes of the values; no vocabulary is made.
+      grow: the vocabularies of `vocabulary_from` go on: old values keep their ids, and values that the training records
+        hold `min_count` times follow. Days that grow so, each from the one before, are what `--warm_start` wants.
+      reserve: rows beyond a vocabulary, as a share of it, that wait for new values, so that growth needs no new shape
+        until they are used up; see `Feature.capacity`.
+      evict_after: with `grow`, a value leaves its vocabulary when the training records of so many directories in a row
+        do not hold it.
+      evict: with `grow`, folder with files of values, in the form of vocabularies, that leave where no training record
+        holds them.
       runner: `local`, or one of Apache Beam's, such as `DirectRunner`, `DataflowRunner`, `FlinkRunner`, `SparkRunner`
         (extra `beam`). The content is the same; a shard may end at another record. Raw files and output directory must
         be visible to its workers under the same names.
@@ -114,6 +127,8 @@ def prepare(
     if runner == LOCAL and beam_args:
         raise ValueError(f"beam_args are for a runner of Beam's, got {beam_args!r} with runner={runner!r}")
     known = None if vocabulary_from is None else os.fspath(vocabulary_from)
+    growth = Growth(reserve, evict_after, None if evict is None else os.fspath(evict))
+    _check_growth(known, grow, growth)
     source = make_loader(dataset, options).open(raw_dir if raw_dir is None else os.fspath(raw_dir), seed)
     if min_count is not None:
         source = dataclasses.replace(source, schema=with_min_count(source.schema, min_count))
@@ -142,7 +157,7 @@ def prepare(
         if empty:
             raise DataError(f"{dataset}: no record for split {empty[0]!r}; the others: {sorted(splits)}")
         raw = Manifest(dataset, splits, {}, "", compression, notes=notes)
-        raw = _write_meaning(raw_records, source, statistics, raw, known)
+        raw = _write_meaning(raw_records, source, statistics, raw, _Known(known, grow, growth))
         return materialize_into(raw_records, directory) if materialize else raw
 
 
@@ -211,20 +226,40 @@ class _Seen:
         return notes
 
 
+class _Known(NamedTuple):
+    """Whose ids a directory takes over (None = nobody's), and whether and how they grow."""
+
+    directory: str | None
+    grows: bool
+    growth: Growth
+
+
+def _check_growth(known: str | None, grow: bool, growth: Growth) -> None:
+    if grow and known is None:
+        raise ValueError("grow: vocabularies go on from those of vocabulary_from, which is not given")
+    wrong = [name for name in ("evict_after", "evict") if getattr(growth, name) is not None]
+    if wrong and not grow:
+        raise ValueError(f"{wrong[0]} is for vocabularies that grow: say grow=True, with vocabulary_from")
+    if growth.reserve and known is not None and not grow:
+        raise ValueError("reserve: the tables of vocabulary_from stay as they are, unless grow=True")
+
+
 def _write_meaning(
-    directory: str, source: Source, statistics: Statistics, manifest: Manifest, known: str | None
+    directory: str, source: Source, statistics: Statistics, manifest: Manifest, known: _Known
 ) -> Manifest:
     """Writes vocabularies, schema and manifest."""
     vocabulary_dir = os.path.join(directory, VOCABULARY)
     os.makedirs(vocabulary_dir)
-    if known is None:
-        schema = statistics.finish(vocabulary_dir, source.selected)
+    if known.directory is None:
+        schema = reserve_rows(statistics.finish(vocabulary_dir, source.selected), known.growth)
         if statistics.left_out:
             manifest.notes["values_beyond_max_values"] = statistics.left_out
     else:
-        everything = Manifest.load(known).notes.get("all_features")
-        schema = Schema.from_json(everything) if everything else Schema.load(known)
-        schema = statistics.finish_as(schema, vocabulary_dir, os.path.join(known, VOCABULARY))
+        everything = Manifest.load(known.directory).notes.get("all_features")
+        schema = Schema.from_json(everything) if everything else Schema.load(known.directory)
+        growth = known.growth if known.grows else None
+        schema, notes = statistics.finish_as(schema, vocabulary_dir, known.directory, growth)
+        manifest.notes |= notes
     if source.selected is not None:
         manifest.notes["all_features"] = schema.to_json()
         schema = schema.select(source.selected)
@@ -271,6 +306,10 @@ _FLAGS: tuple[tuple[str, type, str], ...] = (
     ("materialize", bool, "write preprocessed ids and floats instead of raw values"),
     ("max_values", int, "most values of a vocabulary, the most frequent ones"),
     ("hash_buckets", str, "table:buckets,... whose ids are hashes, without a vocabulary"),
+    ("grow", bool, "the vocabularies of vocabulary_from go on: old values keep their ids, new ones follow"),
+    ("reserve", float, "rows beyond a vocabulary, as a share of it, that wait for new values"),
+    ("evict_after", int, "with grow: a value leaves that so many directories in a row do not hold"),
+    ("evict", str, "with grow: folder with files of values that leave where no training record holds them"),
     ("runner", str, "local, or Apache Beam's DirectRunner, DataflowRunner (untested), FlinkRunner (untested), ..."),
     ("beam_args", str, "further options of Beam's pipeline, in one text"),
 )

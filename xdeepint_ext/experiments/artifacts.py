@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ def write(run: Run, directory: RunDirectory) -> None:
 
         report.write(run, directory.file("report.html"))
     if run.config.export:
+        started = time.perf_counter()
         _export(run, directory.file("saved_model"))
+        run.metrics["export_seconds"] = time.perf_counter() - started
     directory.write_metrics(run.metrics)
 
 

@@ -76,7 +76,7 @@ class Config:
     patience: int | None = option(None, "steps without a better value before training ends; default: 3 evaluations")
     eval_every: int | None = option(None, "steps between evaluations; default: an epoch, at most 2000 (paper's)")
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
-    incremental: str = option("", "model_dir of a finished run that this one goes on from, with the next day's data")
+    warm_start: str = option("", "model_dir of a finished run that this one goes on from, with another day's data")
     strategy: str = option("auto", STRATEGY_HELP, STRATEGIES)
     cluster_timeout: int = option(
         300, "seconds that a process of a cluster waits for the others to come", changes="nothing"

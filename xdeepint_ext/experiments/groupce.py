@@ -4,7 +4,7 @@
     python -m xdeepint_ext.experiments.groupce --data_dir=DATA --model_dir=LISTCE --objective=list_ce --grouping=user
 
 `--objective` names the objective, `--backbone` the network, `--grouping` what the lists of a loss on lists are, and
-`--order` which training records come together. `--incremental=MODEL` goes on from a finished run with the next day's
+`--order` which training records come together. `--warm_start=MODEL` goes on from a finished run with the next day's
 records. `--flagfile` takes a file, or the name of one in `experiments/flagfiles/`; flags behind it on the command line
 win.
 """

@@ -21,6 +21,7 @@ __all__ = [
     "histogram",
     "learning_curves",
     "lines",
+    "panels",
     "require_matplotlib",
     "roc",
     "share_map",
@@ -276,6 +277,35 @@ def lines(
     ax.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log else "linear")
     ax.legend(fontsize=9)
     return svg_of(figure)
+
+
+@styled
+def panels(
+    curves: Mapping[str, Mapping[str, tuple[Sequence[str], Sequence[float]]]], marked: Mapping[str, str]
+) -> bytes:
+    """Pictures side by side whose x are the same words.
+
+    Args:
+      curves: title -> name -> (x, y).
+      marked: x -> a word for it; a line is drawn there.
+
+    Returns:
+      A PNG.
+    """
+    figure, axes = new_figure(len(curves), width=5 * len(curves), height=3.9)
+    for ax, (title, of_panel) in zip(axes, curves.items(), strict=True):
+        places = {word: i for i, word in enumerate(dict.fromkeys(w for x, _ in of_panel.values() for w in x))}
+        for (name, (x, y)), colour in zip(of_panel.items(), COLOURS * len(of_panel), strict=False):
+            ax.plot([places[word] for word in x], y, "o-", ms=4, color=colour, label=name)
+        for word, text in marked.items():
+            if word in places:
+                ax.axvline(places[word], color=TRAIN, linewidth=1, linestyle=":", label=f"{word} {text}")
+        ax.set_xticks(range(len(places)), list(places), rotation=60, ha="right", fontsize=8)
+        ax.set(title=title)
+        ax.legend(fontsize=8)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    return stream.getvalue()
 
 
 @styled

@@ -24,6 +24,7 @@ class Position:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     codes: list[list[int]] = dataclasses.field(default_factory=list)
     topology: str = ""
+    tables: str = ""
 
 
 class RunState(tf.train.experimental.PythonState):
@@ -38,6 +39,7 @@ class RunState(tf.train.experimental.PythonState):
       finished: why training has ended; "" while it has not.
       history: a dict for each evaluation: step, train_*, valid_*.
       topology: on how many replicas it trains; that of a checkpoint is checked before it is restored.
+      tables: fingerprint of the tables of its data: what the ids of its rows mean.
       codes: those of some users at the last evaluation, of a model that gives users codes; see `CodeWatch`.
     """
 

@@ -40,8 +40,8 @@ def refuse_for_lists(config: Config) -> None:
     Raises:
       ValueError: it does.
     """
-    asked = {flag: getattr(config, flag) for flag in ("grouping", "order", "cold_start", "incremental")}
-    usual = {"grouping": "batch", "order": "shuffled", "cold_start": (), "incremental": ""}
+    asked = {flag: getattr(config, flag) for flag in ("grouping", "order", "cold_start", "warm_start")}
+    usual = {"grouping": "batch", "order": "shuffled", "cold_start": (), "warm_start": ""}
     wrong = [f"{flag}={value}" for flag, value in asked.items() if value != usual[flag]]
     wrong += ["model=groupce"] if isinstance(config.options, GroupCEOptions) else []
     if wrong:

@@ -13,7 +13,7 @@ from typing import Any
 from xdeepint_ext.data.manifest import FILE_NAME, DataError, Manifest
 from xdeepint_ext.experiments.config import Config
 
-__all__ = ["RunDirectory", "flag_lines", "flag_texts", "read_flags"]
+__all__ = ["RunDirectory", "flag_lines", "flag_texts", "read_flags", "read_manifest"]
 
 FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest.json", "metrics.json", ".lock"
 # TensorFlow's note of the latest checkpoint: from then on there is something to go on from.
@@ -133,6 +133,15 @@ def read_flags(path: str) -> dict[str, str]:
         lines = stream.read().splitlines()
     found = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
     return {"model": lines[0].split()[3].rpartition(".")[2], **found}
+
+
+def read_manifest(directory: str) -> Manifest:
+    """The manifest of the data that a run was trained on.
+
+    Raises:
+      DataError: it is not there, or no manifest.
+    """
+    return Manifest.load(directory, MANIFEST_FILE)
 
 
 def write_atomically(path: str, text: str) -> None:

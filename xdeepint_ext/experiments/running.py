@@ -17,7 +17,6 @@ from xdeepint_ext.experiments.code_watch import CodeWatch
 from xdeepint_ext.experiments.cold_start import check_cold_start, score_cold_start, training_users
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.costs import costs
-from xdeepint_ext.experiments.incremental import go_on_from
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.list_inputs import open_inputs
@@ -37,9 +36,11 @@ from xdeepint_ext.experiments.table_costs import (
     table_costs,
 )
 from xdeepint_ext.experiments.training import Schedule, train
+from xdeepint_ext.experiments.warm_start import warm_start
 from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.experiments.workers import Workers
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.variables import optimizer_group
 
 __all__ = ["Run", "execute", "run"]
@@ -126,7 +127,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     artifacts.check(config, directory, inputs)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
-    state.now.topology = place.topology
+    state.now.topology, state.now.tables = place.topology, inputs.manifest.table_fingerprint()
     tables = table_costs(config, inputs.schema)
     _say(config, describe_tables(tables, config.optimizer))
     check_memory(tables, config.optimizer, available_memory(), copies_on_host(place.strategy))
@@ -139,9 +140,15 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
         if resumed and place.workers.is_chief:
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
-        if config.incremental and not resumed:
-            steps = go_on_from(config, inputs.manifest, model)
-            _say(config, f"goes on from step {steps} of {config.incremental}")
+        if config.warm_start and not resumed:
+
+            def make(schema: Schema) -> RankingModel:
+                with place.strategy.scope():
+                    return make_model(config, inputs, schedule.total, schema)
+
+            steps, fresh = warm_start(config, inputs, model, make)
+            rows = f"; {sum(fresh.values()):,} rows start fresh" if any(fresh.values()) else ""
+            _say(config, f"goes on from step {steps} of {config.warm_start}{rows}")
         predict, score = inputs.predictor(model, place.predicting), kind_of(inputs.manifest).score
 
         moves = CodeWatch.of(model, inputs, config)
@@ -214,9 +221,9 @@ def check_alike(state: RunState, workers: Workers) -> None:
         )
 
 
-def make_model(config: Config, inputs: Inputs, total_steps: int) -> RankingModel:
-    """The compiled model, with all weights and slots."""
-    model = config.options.make(inputs.schema)
+def make_model(config: Config, inputs: Inputs, total_steps: int, schema: Schema | None = None) -> RankingModel:
+    """The compiled model, with all weights and slots, of the inputs' schema or of another."""
+    model = config.options.make(schema or inputs.schema)
     model.build_from_schema()
     used = {optimizer_group(variable) for variable in model.trainable_variables}
     model.compile(

@@ -17,7 +17,7 @@ __all__ = ["check_slices", "distinct_ids", "id_names", "score_parts", "score_sli
 
 MOST_VALUES = 20
 SHOWN = ("rows", "auc", "logloss", "label_mean", "gauc")
-MISSING, OTHER = "(missing)", "(other)"
+MISSING, OTHER, FREE = "(missing)", "(other)", "(free)"
 
 
 def check_slices(schema: Schema, slices: tuple[str, ...]) -> None:
@@ -117,7 +117,9 @@ def id_names(feature: Feature, vocabulary_dir: str) -> list[str]:
         values = [f"{word}{i}" for i in range(feature.num_values or 0)]
     others = [OTHER if feature.num_oov == 1 else f"{OTHER} {i}" for i in range(feature.num_oov)]
     names = [MISSING, *others, *values]
-    return [*names, MISSING][: feature.num_ids]
+    last = [MISSING] if feature.missing == "bucket" else []
+    waiting = feature.num_ids - len(names) - len(last)  # rows of the capacity that have no value yet
+    return [*names, *(f"{FREE} {i}" for i in range(waiting)), *last]
 
 
 def distinct_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,8 +27,8 @@ class PruningError(ValueError):
     """A model cannot be pruned, or would score differently."""
 
 
-def check_rows(model: Any, smaller: Any, new_ids: NewIds) -> None:
-    """Every id of every table gives the same vector as its new id, in every embedding layer.
+def check_rows(model: Any, smaller: Any, new_ids: NewIds, waiting: Mapping[str, slice]) -> None:
+    """Every id of every table gives the same vector as its new id, in every layer; those that wait for values apart.
 
     Raises:
       PruningError: one does not; names table and id.
@@ -41,7 +41,9 @@ def check_rows(model: Any, smaller: Any, new_ids: NewIds) -> None:
                 for rows in (old, of_new[name])
             )
             ids = new_ids.get(name, np.arange(len(old)))
-            differing = np.flatnonzero(np.any(old != new[ids], axis=1))
+            same = np.all(old == new[ids], axis=1)
+            same[waiting.get(name, slice(0))] = True
+            differing = np.flatnonzero(~same)
             if len(differing):
                 raise PruningError(
                     f"prune: id {differing[0]} of table {name!r} has another vector as id {ids[differing[0]]}"
@@ -65,8 +67,8 @@ def check_ids(preprocessor: Preprocessor, renumbered: Any, new_ids: NewIds) -> N
                 raise PruningError(f"prune: value {value!r} of feature {feature.name!r} gets another id than {wanted}")
 
 
-def check_scores(model: Any, smaller: Any, new_ids: NewIds) -> None:
-    """Both models give the same logits on a walk through the ids.
+def check_scores(model: Any, smaller: Any, new_ids: NewIds, waiting: Mapping[str, slice]) -> None:
+    """Both models give the same logits on a walk through the ids, but those that wait for values.
 
     Raises:
       PruningError: they do not; gives the largest difference.
@@ -77,7 +79,9 @@ def check_scores(model: Any, smaller: Any, new_ids: NewIds) -> None:
             renumbered = dict(features)
             for feature in model.schema.inputs:
                 if feature.is_ids and feature.table_name in new_ids:
-                    renumbered[feature.name] = new_ids[feature.table_name][features[feature.name]]
+                    ids, out = features[feature.name], waiting.get(feature.table_name, slice(0))
+                    ids = np.where((ids >= (out.start or 0)) & (ids < out.stop), 0, ids)
+                    features[feature.name], renumbered[feature.name] = ids, new_ids[feature.table_name][ids]
             for old, new in zip(*(_logits(m, x) for m, x in ((model, features), (smaller, renumbered))), strict=True):
                 worst = max(worst, float(np.max(np.abs(old - new) / (1 + np.abs(old)))))
     if not worst <= TOLERANCE:

@@ -16,7 +16,7 @@ from xdeepint_ext.serving.proof import PruningError, check_ids, check_rows, chec
 from xdeepint_ext.serving.remap import RemappedPreprocessor
 from xdeepint_ext.serving.tables import array, embeddings, parts, values, vocabulary_lines
 
-__all__ = ["Pruned", "PruningError", "prune"]
+__all__ = ["Pruned", "PruningError", "prune", "zeroed_values"]
 
 
 class Pruned(NamedTuple):
@@ -55,7 +55,8 @@ def prune(model: Any, preprocessor: Any) -> Pruned:
     and no feature of the table has several ids), it leaves the vocabulary. Otherwise the vocabulary stays, the table
     shrinks, and ids are renumbered by a vector of four bytes an id: dropped ones to 0 or, where ids are pooled, to the
     one row of zeros that stays. So are the ids of hash buckets, bins, identity tables and other people's preprocessors.
-    A table that would not become smaller by it stays as it is.
+    Rows that wait for values (`Feature.capacity`) are dropped, too, whatever they hold. A table that would not become
+    smaller by it stays as it is.
 
     Equal scores are proved before the new pair is returned: every id of every table gives the same vector, every
     vocabulary value the new id of its old one, and both models the same scores on a walk through the ids (all of them
@@ -89,10 +90,11 @@ def prune(model: Any, preprocessor: Any) -> Pruned:
     smaller = _smaller_model(model, _model_schema(schema, plans), plans)
     renumbered = _smaller_preprocessor(preprocessor, schema, plans)
     new_ids = {name: plan.new_ids for name, plan in plans.items()}
-    check_rows(model, smaller, new_ids)
+    waiting = _waiting(schema, preprocessor)
+    check_rows(model, smaller, new_ids, waiting)
     if type(preprocessor) is Preprocessor:
         check_ids(preprocessor, renumbered, new_ids)
-    check_scores(model, smaller, new_ids)
+    check_scores(model, smaller, new_ids, waiting)
     return Pruned(smaller, renumbered, rows)
 
 
@@ -102,19 +104,51 @@ def _plans(model: Any, preprocessor: Any) -> Iterator[tuple[str, Plan]]:
         if feature.is_ids:
             features.setdefault(feature.table_name, []).append(feature)
     of_layers = [values(layer) for layer in embeddings(model)]
+    waiting = _waiting(model.schema, preprocessor)
     for name, sharing in features.items():
         found = [of_layer[name] for of_layer in of_layers if name in of_layer]
         if not found:
             continue  # the model looks its ids up elsewhere
         zero = np.concatenate([[True], np.all([np.all(v == 0, axis=1) for v in found], axis=0)])
+        zero[waiting.get(name, slice(0))] = True
         pooled = any(feature.kind in ("multi", "sequence") for feature in sharing)
         plan = None
         if type(preprocessor) is Preprocessor and sharing[0].uses_vocabulary:
             plan = _plan_vocabulary(sharing[0], zero, pooled)
         if plan is None:
-            plan = _plan_renumbering(zero, pooled, sum(v.shape[1] for v in found))
+            plan = _plan_renumbering(zero, waiting.get(name, slice(0)), pooled, sum(v.shape[1] for v in found))
         if plan is not None:
             yield name, plan
+
+
+def zeroed_values(model: Any, preprocessor: Preprocessor) -> dict[str, list[bytes]]:
+    """Table -> the vocabulary values that may leave without a change of any score, as `prune` would let them go.
+
+    Their rows are zero in every `FeatureEmbedding`, and an unseen value gives the same.
+
+    Args:
+      model: a `RankingModel`.
+      preprocessor: whose ids it was trained on.
+    """
+    model.build_from_schema()
+    found = {}
+    for name, plan in _plans(model, preprocessor):
+        if plan.vocabulary is not None:
+            kept = set(plan.vocabulary.tolist())
+            lines = vocabulary_lines(preprocessor, name)
+            found[name] = [line for place, line in enumerate(lines) if place not in kept]
+    return found
+
+
+def _waiting(schema: Schema, preprocessor: Any) -> dict[str, slice]:
+    """Table -> the ids that wait for values (`Feature.capacity`): none of our `Preprocessor`'s, whatever their rows."""
+    if type(preprocessor) is not Preprocessor:
+        return {}
+    return {
+        feature.table_name: slice(1 + feature.num_oov + feature.num_values, 1 + feature.num_oov + feature.capacity)
+        for feature in schema.inputs
+        if feature.is_ids and feature.capacity is not None and feature.num_values is not None
+    }
 
 
 def _plan_vocabulary(feature: Feature, zero: np.ndarray, pooled: bool) -> Plan | None:
@@ -128,6 +162,7 @@ def _plan_vocabulary(feature: Feature, zero: np.ndarray, pooled: bool) -> Plan |
     unseen = min(num_oov, 1)
     new_ids = np.full(len(zero), unseen)
     new_ids[0] = 0
+    new_ids[values.stop : first + (feature.capacity or 0)] = 0
     new_ids[first + kept] = 1 + unseen + np.arange(len(kept))
     rows = 1 + unseen + len(kept)
     if feature.missing == "bucket":
@@ -136,14 +171,17 @@ def _plan_vocabulary(feature: Feature, zero: np.ndarray, pooled: bool) -> Plan |
     return Plan(new_ids, rows, kept) if rows < len(zero) else None
 
 
-def _plan_renumbering(zero: np.ndarray, pooled: bool, floats_per_row: int) -> Plan | None:
+def _plan_renumbering(zero: np.ndarray, waiting: slice, pooled: bool, floats_per_row: int) -> Plan | None:
     """Ids renumbered behind the preprocessor, if the table shrinks by more than the vector of new ids takes."""
-    dropped = np.flatnonzero(zero)[1:]
     kept = ~zero
     kept[0] = True
+    given = np.ones(len(zero), bool)
+    given[waiting] = False
+    dropped = np.flatnonzero(zero & given)[1:]
     kept[dropped[: int(pooled)]] = True  # the row of zeros for pooled ids
     new_ids = np.cumsum(kept) - 1
     new_ids[dropped] = new_ids[dropped[0]] if pooled and len(dropped) else 0
+    new_ids[waiting] = 0
     rows = int(kept.sum())
     return Plan(new_ids, rows, None) if (len(zero) - rows) * floats_per_row > len(zero) else None
 
@@ -159,6 +197,7 @@ def _model_schema(schema: Schema, plans: Mapping[str, Plan]) -> Schema:
                 "dtype": "int",
                 "lookup": "identity",
                 "num_values": plan.rows - 1,
+                "capacity": None,
                 "binning": None,
                 "boundaries": None,
                 "num_bins": None,
@@ -173,7 +212,7 @@ def _vocabulary_changes(schema: Schema, plans: Mapping[str, Plan]) -> dict[str, 
     for feature in schema.inputs:
         plan = plans.get(feature.table_name) if feature.is_ids else None
         if plan is not None and plan.vocabulary is not None:
-            changes[feature.name] = {"num_values": len(plan.vocabulary)}
+            changes[feature.name] = {"num_values": len(plan.vocabulary), "capacity": None}
             if feature.num_oov:
                 changes[feature.name]["num_oov_buckets"] = 1
     return changes

@@ -10,6 +10,7 @@ import tensorflow as tf
 from xdeepint_ext.data.manifest import vocabulary_file
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.layers import FeatureEmbedding
+from xdeepint_ext.schema import Schema
 
 Key = tuple[int, bool]
 
@@ -19,12 +20,18 @@ def embeddings(model: tf.Module) -> list[FeatureEmbedding]:
     return [module for module in model.submodules if isinstance(module, FeatureEmbedding)]
 
 
-def parts(layer: FeatureEmbedding) -> dict[str, tuple[Key, slice]]:
-    """Table -> (key in `layer.tables`, the rows of its ids 1, 2, ...)."""
+def parts(layer: FeatureEmbedding, schema: Schema | None = None) -> dict[str, tuple[Key, slice]]:
+    """Table -> (key in `layer.tables`, the rows of its ids 1, 2, ...).
+
+    Args:
+      layer: the layer.
+      schema: as if it were made of this one, whose tables have other sizes.
+    """
+    schema = schema or layer.schema
     found: dict[str, tuple[Key, slice]] = {}
     ends: dict[Key, int] = {}
-    tables = layer.schema.tables
-    for feature in layer.schema.inputs:
+    tables = schema.tables
+    for feature in schema.inputs:
         if feature.is_ids and feature.table_name not in found:
             key = (feature.width or layer.width, feature.trainable)
             start = ends.get(key, 1)  # row 0 stands for id 0 of all tables

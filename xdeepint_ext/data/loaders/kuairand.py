@@ -19,7 +19,7 @@ from xdeepint_ext.data.loaders.tables import SideTable, as_integer, read_csv
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.data.raw import Block, TextFile, read_blocks
 from xdeepint_ext.data.source import Rows, Source, option
-from xdeepint_ext.data.splits import TEST, TRAIN, VALID, row_keys
+from xdeepint_ext.data.splits import TEST, TRAIN, VALID, RandomSplit, row_keys
 from xdeepint_ext.schema import Feature, Schema
 
 __all__ = ["KuaiRand"]
@@ -66,6 +66,8 @@ class KuaiRand:
     averages cover the whole month, test days included. `min_count` is 5 unless it is given (our choice), so that the
     out-of-vocabulary ids are trained.
 
+    With `day` one day is all: what `experiments.daily` trains on, day after day.
+
     With `session` the column `session` names the user's day: our reading of a session, as the log has none. It is no
     model input.
 
@@ -77,6 +79,8 @@ class KuaiRand:
     train_until: int = option(20220505, "last day of the training split")
     valid_until: int = option(20220506, "last day of the validation split; what follows is the test split")
     train_from: int = option(0, "first day of the training split; rows of days before are left out, and counted")
+    day: int = option(0, "one day alone, in place of the three above: its records are training, and `holdout` of them")
+    holdout: float = option(0.0, "share of the day's records, drawn by their numbers, that are the validation split")
     session: bool = option(False, "add the sessions, a user's day each, as a side input")
     history: bool = option(False, "add the users' histories")
     history_length: int = option(50, "videos kept of a history, the last ones")
@@ -88,6 +92,10 @@ class KuaiRand:
             raise ValueError(f"labels must be among {LABELS}, got {unknown[0]!r}")
         if self.train_from > self.train_until:
             raise ValueError(f"train_from {self.train_from} is after train_until {self.train_until}")
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must be >= 0 and below 1, got {self.holdout}")
+        if self.holdout and not self.day:
+            raise ValueError(f"holdout={self.holdout} is a share of one day: say which, day=YYYYMMDD")
         if self.train_until > self.valid_until:
             raise ValueError(f"train_until {self.train_until} is after valid_until {self.valid_until}")
         logs = [TextFile(path, header=True) for path in _find(raw_dir, "log_standard_*.csv")]
@@ -104,14 +112,21 @@ class KuaiRand:
                 videos,
                 history,
                 history_end,
-                (self.train_from, self.train_until, self.valid_until),
+                _OneDay(self.day, RandomSplit(self.holdout, 0.0, seed))
+                if self.day
+                else _Bounds(self.train_from, self.train_until, self.valid_until),
                 self.session,
             ),
-            # Of days alone the last has only the day after it.
-            splits=("train", "valid") if self.train_from else ("train", "valid", "test"),
+            splits=self._splits(),
             size=sum(os.path.getsize(log.path) * (4 if log.path.endswith(".gz") else 1) for log in logs),
             separators={"tag": b",", **dict.fromkeys(HISTORIES, b" ")},
         )
+
+    def _splits(self) -> tuple[str, ...]:
+        if self.day:
+            return ("train", "valid") if self.holdout else ("train",)
+        # Of days alone the last has only the day after it.
+        return ("train", "valid") if self.train_from else ("train", "valid", "test")
 
     def interactions(self, raw_dir: str | os.PathLike[str], max_bad_rows: int = 0) -> Interactions:
         """The log for `write_lists`: every impression, its events the columns of `LABELS`.
@@ -171,6 +186,38 @@ class KuaiRand:
         return features + [Feature(label, "numeric", "label") for label in labels]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """Days are training until one, validation until another, then test; those before the first are left out."""
+
+    first: int
+    train_until: int
+    valid_until: int
+    left_out: str = "records_before_train_from"
+
+    def inside(self, days: np.ndarray) -> np.ndarray:
+        return days >= self.first
+
+    def splits(self, days: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        later = np.where(days <= self.valid_until, VALID, TEST)
+        return np.where(days <= self.train_until, TRAIN, later).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OneDay:
+    """One day is divided at random, and all others are left out."""
+
+    day: int
+    split: RandomSplit
+    left_out: str = "records_of_other_days"
+
+    def inside(self, days: np.ndarray) -> np.ndarray:
+        return days == self.day
+
+    def splits(self, days: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        return self.split(keys)
+
+
 class _Parser:
     """Parses a block of the log and joins the tables; picklable."""
 
@@ -181,25 +228,26 @@ class _Parser:
         videos: SideTable,
         history: SideTable,
         history_end: int,
-        days: tuple[int, int, int],
+        days: _Bounds | _OneDay,
         session: bool,
     ) -> None:
-        self._layouts, self._bounds, self._session = layouts, days, session
+        self._layouts, self._chosen, self._session = layouts, days, session
         self._users, self._videos, self._history, self._history_end = users, videos, history, history_end
 
     def __call__(self, block: Block) -> Rows:
         tokens, numbers, bad = self._layouts[block.index].split(block)
         dates, hours = tokens.pop("date"), tokens.pop("hourmin")
         days, fits = self._days(dates, hours, numbers, bad)
-        first, train_until, valid_until = self._bounds
-        early = int(np.count_nonzero(fits & (days < first)))
-        fits &= days >= first
+        inside = self._chosen.inside(days)
+        others = int(np.count_nonzero(fits & ~inside))
+        fits &= inside
         if not fits.all():
             kept = np.flatnonzero(fits).tolist()
             numbers, days = numbers[fits], days[fits]
             tokens = {name: tuple(values[i] for i in kept) for name, values in tokens.items()}
             hours, dates = tuple(hours[i] for i in kept), tuple(dates[i] for i in kept)
-        splits = np.where(days <= train_until, TRAIN, np.where(days <= valid_until, VALID, TEST)).astype(np.uint8)
+        keys = row_keys(block.index, numbers)
+        splits = self._chosen.splits(days, keys)
         if self._session:
             tokens["session"] = tuple(b"%s_%s" % pair for pair in zip(tokens["user_id"], dates, strict=True))
         tokens["hour"] = tuple(b"%d" % (int(hour) // 100) for hour in hours)
@@ -207,7 +255,7 @@ class _Parser:
         tokens |= self._videos.join(tokens["video_id"])
         tokens["music_type"] = tuple(map(as_integer, tokens["music_type"]))
         tokens |= self._history.join(tokens["user_id"])
-        return Rows(numbers, row_keys(block.index, numbers), splits, tokens, bad, self._counters(tokens, early))
+        return Rows(numbers, keys, splits, tokens, bad, self._counters(tokens, others))
 
     def _days(
         self, dates: tuple[bytes, ...], hours: tuple[bytes, ...], numbers: np.ndarray, bad: list[tuple[int, str]]
@@ -224,9 +272,9 @@ class _Parser:
             _refuse_early(int(numbers[i]), int(days[i]), self._history_end)
         return days, fits
 
-    def _counters(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]], early: int) -> dict[str, int]:
+    def _counters(self, tokens: Mapping[str, tuple[bytes, ...] | list[bytes]], others: int) -> dict[str, int]:
         absent = {
-            "records_before_train_from": early,
+            self._chosen.left_out: others,
             "records_without_user_features": self._users.absent(tokens["user_id"]),
             "records_without_video_features": self._videos.absent(tokens["video_id"]),
         }
