@@ -86,6 +86,9 @@ def _export(run: Run, path: str) -> None:
         warmup=rows,
         manifest=manifest,
         table_dtype=run.config.export_tables,
+        calibration=run.calibrations,
+        # A list is many requests, and packed records have no raw columns.
+        statistics_of=None if manifest.packed or manifest.lists else (run.config.data_dir, split),
     )
 
 
