@@ -89,9 +89,8 @@ class ColumnCollector:
           values: (n,) or (n, most).
           present: of the same shape, whether there is a value.
         """
-        by_row = present.reshape(len(present), -1)
-        self.rows += len(by_row)
-        self.missing += int((~by_row.any(axis=1)).sum())
+        self.rows += len(present)
+        self.missing += int((~present.any(axis=tuple(range(1, present.ndim)))).sum())
         found = values[present]
         self.values += len(found)
         if self.kind == NUMERIC:

@@ -98,7 +98,8 @@ class WatchedVersion:
             if self._looked_up:
                 features = self._preprocess(**tensors)
                 for feature, ids in self._looked_up:
-                    here = present(raw[feature.raw_name]).reshape(len(tensors[feature.raw_name]), -1).sum(axis=1)
+                    here = present(raw[feature.raw_name])
+                    here = here.sum(axis=tuple(range(1, here.ndim)))
                     known = (~np.isin(features[feature.name].numpy(), ids)).sum(axis=1)
                     used = np.minimum(here, feature.length)
                     found[feature.raw_name].add_unknown(int((used - known)[used > 0].sum()), int(used.sum()))
