@@ -27,19 +27,28 @@ from xdeepint_ext.utils.metadata import statistics_pb2
 ROWS = 3000
 
 
-def day(folder, seed, change=None):
-    """A prepared directory of one day; its `change` is made to the raw columns."""
+def day(folder, seed):
+    """A prepared directory of one day."""
     raw = folder / "raw"
     raw.mkdir(parents=True)
-    frame = clicks(seed, ROWS).drop(columns="like")
-    (frame if change is None else change(frame)).to_csv(raw / "train.csv", index=False)
+    clicks(seed, ROWS).drop(columns="like").to_csv(raw / "train.csv", index=False)
     schema("click").save(raw)
     prepare("csv", raw_dir=raw, output_dir=folder / "data")
     return str(folder / "data")
 
 
-def emptied(column):
-    return lambda frame: frame.assign(**{column: ""})
+def write_day(file, frame):
+    """A TFRecord file of a frame's rows; an empty text is an absent feature."""
+    records = []
+    for row in frame.drop(columns=["click", "like"]).to_dict("records"):
+        example = tf.train.Example()
+        for name, value in row.items():
+            if isinstance(value, int):
+                example.features.feature[name].int64_list.value.append(value)
+            elif value:
+                example.features.feature[name].bytes_list.value.extend(part.encode() for part in value.split("|"))
+        records.append(example.SerializeToString())
+    return write_records(file, records)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +130,7 @@ def test_an_undamaged_next_day_passes_at_the_defaults(version, next_day, capsys)
 
 
 DAMAGE = {
-    "tab": (emptied("tab"), "tab: missing 1.0000 > 0.05 (missing 100.00%, reference 0.00%)"),
+    "tab": (lambda frame: frame.assign(tab=""), "tab: missing 1.0000 > 0.05 (missing 100.00%, reference 0.00%)"),
     "user": (lambda frame: frame.assign(user=frame["user"] + 1000), "user: unknown 1.0000 > 0.1"),
     "age": (lambda frame: frame.assign(age=frame["age"] + 40), "age: psi"),
     "tags": (lambda frame: frame.assign(tags="t1"), "tags: linf"),
@@ -131,7 +140,7 @@ DAMAGE = {
 @pytest.mark.parametrize("feature", DAMAGE)
 def test_a_damaged_day_names_the_feature(feature, version, tmp_path, capsys):
     change, message = DAMAGE[feature]
-    damaged = day(tmp_path, 1, change)
+    damaged = write_day(tmp_path / "day.tfrecord", change(clicks(1, ROWS)))
     assert main([f"--reference={version[0]}", "--sample", damaged, f"--output={tmp_path / 'out.json'}"]) == 1
     printed = capsys.readouterr().out
     assert message in printed

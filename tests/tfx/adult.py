@@ -54,9 +54,7 @@ def examples(file: pathlib.Path, most: int) -> list[bytes]:
 def transform(train: list[bytes], evaluation: list[bytes], folder: pathlib.Path) -> None:
     """Leaves `train-*.gz` and `eval-*.gz` of transformed examples, and the graph in `graph/`."""
     metadata = tft.DatasetMetadata.from_feature_spec(RAW_SPEC)
-    source = tfxio.TFExampleBeamRecord(
-        physical_format="inmem", telemetry_descriptors=["test"], schema=metadata.schema
-    )
+    source = tfxio.TFExampleBeamRecord(physical_format="inmem", telemetry_descriptors=["test"], schema=metadata.schema)
     options = beam.options.pipeline_options.PipelineOptions(["--runner=DirectRunner"])
     with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=str(folder / "scratch")):
         raw = {

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 pytest.importorskip("tensorflow_transform", reason="needs the extra tfx")
 
-from tests.serving import c_api  # noqa: E402
-from tests.tfx import adult  # noqa: E402
-from tests.tfx.analysis import OVERALL, analyse  # noqa: E402
-from xdeepint_ext import metrics  # noqa: E402
-from xdeepint_ext.serving.query import query  # noqa: E402
-from xdeepint_ext.tfx import run_fn, transformed_schema  # noqa: E402
+from tests.serving import c_api
+from tests.tfx import adult
+from tests.tfx.analysis import OVERALL, analyse
+from xdeepint_ext import metrics
+from xdeepint_ext.serving.query import query
+from xdeepint_ext.tfx import run_fn, transformed_schema
 
 ROLES = {adult.LABEL: "label", "sex_id": "user"}
 CONFIG = {"model": "xdeepint", "model_options": {"width": 8, "num_layers": 2}, "batch_size": 256, "roles": ROLES}
@@ -111,7 +111,9 @@ def test_the_c_api_answers_alike(trained):
         for example in map(tf.train.Example.FromString, evaluation[:50])
     ]
     np.testing.assert_allclose(query(folder, rows)["logit"], scores["logit"][:50], rtol=0, atol=1e-6)
-    labels = [b">50K" in tf.train.Example.FromString(e).features.feature["income"].bytes_list.value[0] for e in evaluation]
+    labels = [
+        b">50K" in tf.train.Example.FromString(e).features.feature["income"].bytes_list.value[0] for e in evaluation
+    ]
     assert metrics.auc(np.array(labels[:200], float), scores["logit"][:, 0]) > 0.8
 
 
