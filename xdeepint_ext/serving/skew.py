@@ -111,11 +111,13 @@ def compare(
     thresholds = thresholds or Thresholds()
     if min_rows < 1:
         raise ValueError(f"min_rows must be >= 1, got {min_rows}")
-    columns, version = _reference(os.fspath(reference), model)
+    file, folder = _files_of_reference(os.fspath(reference), model)
+    columns, schema = load_statistics(file)
     thresholds.check_columns(columns)
+    files = files_of(sample, splits)
+    version = _version(folder, file, schema) if folder else None
     skipped: dict[str, int] = {}
-    specs = version.columns if version else _specs_of(columns)
-    batches = raw_batches(files_of(sample, splits), specs, skipped)
+    batches = raw_batches(files, version.columns if version else _specs_of(columns), skipped)
     try:
         collected = version.collect(batches) if version else _collect(columns, batches)
     except DataError as error:
@@ -135,29 +137,28 @@ def compare(
     return Comparison(rows, tuple(found), skipped)
 
 
-def _reference(
-    reference: str, model: str | os.PathLike[str] | None
-) -> tuple[dict[str, ColumnStatistics], WatchedVersion | None]:
-    if os.path.isdir(reference):
-        if model is not None:
-            raise ValueError(f"model: the reference {reference} is a version itself; give one of them")
-        folder = version_dir(reference)
-        file = os.path.join(folder, STATISTICS)
-        if not os.path.exists(file):
-            raise FileNotFoundError(
-                f"no {STATISTICS} in {folder}; experiments write it with --export, `serving.export` with statistics_of"
-            )
-    else:
-        file, folder = reference, version_dir(os.fspath(model)) if model is not None else ""
-    columns, schema = load_statistics(file)
-    if not folder:
-        return columns, None
+def _files_of_reference(reference: str, model: str | os.PathLike[str] | None) -> tuple[str, str]:
+    """(statistics file, folder of the version or "")."""
+    if not os.path.isdir(reference):
+        return reference, version_dir(os.fspath(model)) if model is not None else ""
+    if model is not None:
+        raise ValueError(f"model: the reference {reference} is a version itself; give one of them")
+    folder = version_dir(reference)
+    file = os.path.join(folder, STATISTICS)
+    if not os.path.exists(file):
+        raise FileNotFoundError(
+            f"no {STATISTICS} in {folder}; experiments write it with --export, `serving.export` with statistics_of"
+        )
+    return file, folder
+
+
+def _version(folder: str, file: str, schema: str) -> WatchedVersion:
     version = WatchedVersion(folder)
     if schema != version.schema:
         raise DataError(
             f"{file}: its statistics are of another schema ({schema!r}) than that of {folder} ({version.schema!r})"
         )
-    return columns, version
+    return version
 
 
 def _specs_of(columns: dict[str, ColumnStatistics]) -> dict[str, tf.TensorSpec]:
