@@ -42,7 +42,7 @@ class Thresholds:
     ignored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in self.general.items()}
+        given = dict(self.general)
         given |= {f"{column}.{measure}": value for (column, measure), value in self.own.items()}
         for name, value in given.items():
             measure = name.rpartition(".")[2]
