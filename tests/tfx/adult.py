@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tfx_bsl.public import tfxio
 
+from tests.tfx.conftest import LABEL
 from xdeepint_ext.data.loaders.adult import COLUMNS, NUMERIC
 
 TEXTS = tuple(name for name in COLUMNS if name not in (*NUMERIC, "income"))
@@ -18,7 +19,6 @@ RAW_SPEC = {
     **{name: tf.io.VarLenFeature(tf.string) for name in TEXTS},  # "?" is a missing value
     "income": tf.io.FixedLenFeature([], tf.string),
 }
-LABEL = "above_50k"
 
 
 def preprocessing_fn(raw):

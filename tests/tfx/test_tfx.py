@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,44 +13,22 @@ pytest.importorskip("tensorflow_transform", reason="needs the extra tfx")
 from tests.serving import c_api
 from tests.tfx import adult
 from tests.tfx.analysis import OVERALL, analyse
+from tests.tfx.conftest import CONFIG, LABEL, ROLES
 from xdeepint_ext import metrics
 from xdeepint_ext.serving.query import query
 from xdeepint_ext.tfx import run_fn, transformed_schema
 
-ROLES = {adult.LABEL: "label", "sex_id": "user"}
-CONFIG = {"model": "xdeepint", "model_options": {"width": 8, "num_layers": 2}, "batch_size": 256, "roles": ROLES}
-CONFIG |= {"optimizer": "adam", "learning_rate": 0.005, "calibration": "platt"}
-
-
-@dataclasses.dataclass
-class FnArgs:
-    """The attributes of TFX's class of that name that a Trainer's user code reads."""
-
-    train_files: list[str]
-    eval_files: list[str]
-    transform_graph_path: str | None
-    serving_model_dir: str
-    model_run_dir: str
-    train_steps: int | None = 60
-    eval_steps: int | None = 8
-    custom_config: dict[str, Any] = dataclasses.field(default_factory=lambda: dict(CONFIG))
-
-
-@pytest.fixture(scope="module")
-def trained(shared_data, tmp_path_factory):
-    """(FnArgs of a finished Trainer, raw evaluation examples)."""
-    folder, source = tmp_path_factory.mktemp("tfx"), shared_data("adult_uci")
-    evaluation = adult.examples(source / "adult.test.gz", 3000)
-    adult.transform(adult.examples(source / "adult.data.gz", 8000), evaluation, folder)
-    arguments = FnArgs(
-        [str(folder / "train*")],
-        [str(folder / "eval*")],
-        str(folder / "graph"),
-        str(folder / "Format-Serving"),
-        str(folder / "model_run"),
-    )
-    run_fn(arguments)
-    return arguments, evaluation
+EVAL_CONFIG = {
+    "model_specs": [
+        {
+            "signature_name": "serving_default",
+            "preprocessing_function_names": ["transform_features"],
+            "label_key": LABEL,
+            "prediction_key": "probability",
+        }
+    ],
+    "slicing_specs": [{}, {"feature_keys": ["sex"]}, {"feature_keys": ["sex", "race"]}],
+}
 
 
 def test_the_folder_is_a_saved_model_as_the_pusher_takes_it(trained):
@@ -66,18 +43,7 @@ def test_the_folder_is_a_saved_model_as_the_pusher_takes_it(trained):
 
 def test_model_analysis_by_slice(trained):
     arguments, evaluation = trained
-    eval_config = {
-        "model_specs": [
-            {
-                "signature_name": "serving_default",
-                "preprocessing_function_names": ["transform_features"],
-                "label_key": adult.LABEL,
-                "prediction_key": "probability",
-            }
-        ],
-        "slicing_specs": [{}, {"feature_keys": ["sex"]}, {"feature_keys": ["sex", "race"]}],
-    }
-    found = analyse(arguments.serving_model_dir, eval_config, evaluation)
+    found = analyse(arguments.serving_model_dir, EVAL_CONFIG, evaluation)
     assert found[OVERALL]["auc"] > 0.88 and abs(found[OVERALL]["calibration"] - 1) < 0.05
     by_sex = {key[0][1]: value for key, value in found.items() if len(key) == 1}
     assert set(by_sex) == {"Male", "Female"}
@@ -148,4 +114,4 @@ def test_ids_are_taken_as_they_are(trained):
     assert (feature.kind, feature.lookup) == ("categorical", "identity")
     domain = next(c.int_domain for c in transform.transformed_metadata.schema.feature if c.name == feature.name)
     assert feature.num_values == domain.max + 1 > 5
-    assert schema["age_z"].scaling == "none" and schema.tasks == (adult.LABEL,)
+    assert schema["age_z"].scaling == "none" and schema.tasks == (LABEL,)
