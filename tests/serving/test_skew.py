@@ -207,18 +207,26 @@ def test_pruned_values_are_unknown(version, next_day, tmp_path):
     preprocessor = data.Preprocessor(model.schema, os.path.join(directory, "vocabulary"))
     random = np.random.default_rng(0)
     table = random.normal(size=model.embedding.table.shape).astype(np.float32)
-    zero = {"tab": [2], "tags": [1, 3]}  # the most frequent tab; the unseen tag, and the second
+    # Of tab and tags the unseen value's row, too, so that values leave the vocabulary; items are renumbered.
+    zero = {"tab": [1, 2], "tags": [1, 3], "item": [3, 4, 5]}
     for name, ids in zero.items():
         table[[tables[name].offset + i for i in ids]] = 0
     model.embedding.table.assign(table)
     folder = serving.export(model, preprocessor, tmp_path, statistics_of=(directory, "train"))
     columns, _ = load_statistics(os.path.join(folder, STATISTICS))
     frame = clicks(0, ROWS)
-    vocabulary = {n: pathlib.Path(directory, "vocabulary", f"{n}.txt").read_text().split("\n") for n in zero}
-    tab, tag = vocabulary["tab"][0], vocabulary["tags"][1]
-    assert columns["tab"].unknown in ((0, ROWS), ((frame["tab"] == tab).sum(), ROWS))  # small tables are not pruned
-    values = [value for row in frame["tags"] for value in row.split("|")[:3]]
-    assert columns["tags"].unknown in ((0, len(values)), (values.count(tag), len(values)))
+    dropped = {
+        name: {
+            pathlib.Path(directory, "vocabulary", f"{name}.txt").read_text().split("\n")[i - 2] for i in ids if i > 1
+        }
+        for name, ids in zero.items()
+    }
+    tags = [value for row in frame["tags"] for value in row.split("|")[:3]]
+    values = {"tab": list(frame["tab"]), "tags": tags, "item": list(map(str, frame["item"]))}
+    for name, found in values.items():
+        expected = sum(value in dropped[name] for value in found)
+        assert columns[name].unknown == (expected, len(found)) and 0 < expected < len(found), name
+    assert columns["user"].unknown == (0, ROWS)
 
 
 @pytest.mark.parametrize(
