@@ -169,9 +169,9 @@ def test_logged_requests_count_as_their_rows(version, next_day, tmp_path, capsys
     """The same rows as tf.Examples, as requests of examples, of raw columns, and to `rank`."""
     base, _, _ = version
     files = [str(file) for file in sorted(pathlib.Path(next_day).glob("*.tfrecord"))]
-    examples = [record.numpy() for record in tf.data.TFRecordDataset(files)]
-    expected = compare(base, files)
-    requests = [log_of({"examples": np.array(examples[i : i + 100], object)}, "") for i in range(0, ROWS, 100)]
+    examples = [record.numpy() for record in tf.data.TFRecordDataset(files).take(1000)]
+    expected = compare(base, [write_records(tmp_path / "plain", examples)])
+    requests = [log_of({"examples": np.array(examples[i : i + 100], object)}, "") for i in range(0, 1000, 100)]
     assert compare(base, [write_records(tmp_path / "examples", requests)]) == expected
 
     specs = {"user": 0, "item": 0, "tab": b"", "age": 0}
@@ -185,7 +185,7 @@ def test_logged_requests_count_as_their_rows(version, next_day, tmp_path, capsys
     requests.append(log_of({"user": np.array([1])}, "user_tower"))
     file = write_records(tmp_path / "raw", requests)
     found = compare(base, [file])
-    assert found.rows == ROWS * 3 // 2 and not found.failed and found.skipped == {"user_tower": 1}
+    assert found.rows == 1500 and not found.failed and found.skipped == {"user_tower": 1}
     assert main([f"--reference={base}", "--sample", file]) == 0
     assert "left out: {'user_tower': 1}" in capsys.readouterr().err
 
