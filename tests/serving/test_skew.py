@@ -203,6 +203,7 @@ def test_a_statistics_file_alone_compares_columns_alone(version, next_day):
 def test_pruned_values_are_unknown(version, next_day, tmp_path):
     _, _, directory = version
     model = XDeepInt(Schema.load(directory), width=4, num_layers=1)
+    model.build_from_schema()
     tables = model.schema.tables
     preprocessor = data.Preprocessor(model.schema, os.path.join(directory, "vocabulary"))
     random = np.random.default_rng(0)
