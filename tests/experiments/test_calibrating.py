@@ -35,7 +35,7 @@ def two_tasks(tmp_path_factory):
     return str(raw / "data")
 
 
-@pytest.mark.parametrize("method", ["platt", "isotonic"])
+@pytest.mark.parametrize("method", [pytest.param("platt", marks=pytest.mark.slow), "isotonic"])
 def test_probabilities_of_every_task_are_better_and_auc_the_same(config_of, two_tasks, method):
     finished = execute(config_of(data_dir=two_tasks, max_steps=30, calibration=method))
     found = finished.metrics
@@ -88,7 +88,7 @@ def down_sampled(tmp_path_factory):
     return str(raw / "data")
 
 
-@pytest.mark.parametrize("method", ["none", "isotonic"])
+@pytest.mark.parametrize("method", ["none", pytest.param("isotonic", marks=pytest.mark.slow)])
 def test_down_sampling_is_corrected(config_of, down_sampled, method):
     config = config_of(data_dir=down_sampled, max_steps=40, negative_sampling_rate=0.25, calibration=method)
     finished = execute(config)

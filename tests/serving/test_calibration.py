@@ -170,6 +170,7 @@ def test_every_scoring_signature_is_calibrated_in_python_and_in_c(tmp_path):
     assert Calibration(**noted["click"]) == BENT["click"]
 
 
+@pytest.mark.slow
 def test_towers_score_calibrated_and_make_no_index(tmp_path):
     case = cases.case(features=tuple(f for f in cases.FEATURES if f.roles))
     model = case.model(TwoTower, units=[4])

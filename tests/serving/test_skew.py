@@ -137,7 +137,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("feature", DAMAGE)
+@pytest.mark.parametrize("feature", ["tab", *(pytest.param(name, marks=pytest.mark.slow) for name in list(DAMAGE)[1:])])
 def test_a_damaged_day_names_the_feature(feature, version, tmp_path, capsys):
     change, message = DAMAGE[feature]
     damaged = write_day(tmp_path / "day.tfrecord", change(clicks(1, ROWS)))
@@ -165,6 +165,7 @@ def log_of(inputs, signature):
     return log.SerializeToString()
 
 
+@pytest.mark.slow
 def test_logged_requests_count_as_their_rows(version, next_day, tmp_path, capsys):
     """The same rows as tf.Examples, as requests of examples, of raw columns, and to `rank`."""
     base, _, _ = version
@@ -200,6 +201,7 @@ def test_a_statistics_file_alone_compares_columns_alone(version, next_day):
     assert {(f.column, f.measure) for f in compare(file, [next_day], model=base).findings} == set(whole)
 
 
+@pytest.mark.slow
 def test_pruned_values_are_unknown(version, next_day, tmp_path):
     _, _, directory = version
     model = XDeepInt(Schema.load(directory), width=4, num_layers=1)
