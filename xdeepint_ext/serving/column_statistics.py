@@ -96,8 +96,7 @@ class ColumnCollector:
         if self.kind == NUMERIC:
             self._numbers.append(found.astype(np.float64))
         else:
-            distinct, counts = np.unique(found, return_counts=True)
-            self._counts.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+            self._counts.update(found.tolist())
 
     def add_unknown(self, unknown: int, looked_up: int) -> None:
         """Adds values that the model has looked up."""
