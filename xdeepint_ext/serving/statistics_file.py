@@ -76,8 +76,8 @@ def _write(feature: Any, column: ColumnStatistics) -> None:
             own.top_values.add(value=value, frequency=count)
             own.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=value, sample_count=count)
     else:
-        for name, value in column.moments.items():
-            setattr(own, name, int(value) if name == "num_zeros" else value)
+        for name, moment in column.moments.items():
+            setattr(own, name, int(moment) if name == "num_zeros" else moment)
         kinds = (
             (statistics_pb2.Histogram.STANDARD, column.widths),
             (statistics_pb2.Histogram.QUANTILES, column.quantiles),
@@ -88,8 +88,8 @@ def _write(feature: Any, column: ColumnStatistics) -> None:
                 for low, high, count in buckets:
                     histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
     if column.unknown is not None:
-        for name, value in zip((UNKNOWN, LOOKED_UP), column.unknown, strict=True):
-            feature.custom_stats.add(name=name, num=value)
+        for name, number in zip((UNKNOWN, LOOKED_UP), column.unknown, strict=True):
+            feature.custom_stats.add(name=name, num=number)
 
 
 def _read(feature: Any) -> ColumnStatistics:
