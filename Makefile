@@ -21,7 +21,7 @@ define make_venv
 	touch $(1)/$(READY)
 endef
 
-.PHONY: help install demo test test-slow test-lowest-tf test-newest-tf wheel test-wheel lint format typecheck benchmark clean
+.PHONY: help install demo test test-slow test-tfx test-lowest-tf test-newest-tf wheel test-wheel lint format typecheck benchmark clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -40,6 +40,12 @@ test: install ## run the default tests
 
 test-slow: install ## run the slow tests
 	$(PY) -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
+
+.venv-tfx/$(READY):
+	$(call make_venv,.venv-tfx,-e ".[dev,tfx]")
+
+test-tfx: .venv-tfx/$(READY) ## run the tests of the extra tfx
+	.venv-tfx/bin/python -m pytest tests/tfx $(PYTEST_ARGS)
 
 .venv-lowest-tf/$(READY):
 	$(call make_venv,.venv-lowest-tf,-e ".[dev]" $(LOWEST_TF))

@@ -44,7 +44,7 @@ def test_the_page_of_several_tasks_has_metrics_curves_and_slices_of_each(finishe
     assert f"{finished.metrics['test.like.auc']:.5f}" in page
     assert "<td>like</td><td>tab</td><td>home</td>" in page
     assert f'<td class="number">{finished.metrics["test.like.rows"]:.0f}</td>' in page
-    assert len(pictures(page)) == 5
+    assert len(pictures(page)) == 7  # two of them for the slices
 
 
 def test_names_from_the_data_are_escaped(finished, tmp_path):

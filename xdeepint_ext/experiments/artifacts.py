@@ -89,7 +89,22 @@ def _export(run: Run, path: str) -> None:
         warmup=rows,
         manifest=manifest,
         table_dtype=run.config.export_tables,
+        calibration=run.calibrations,
+        statistics_of=_statistics_of(run, split),
     )
+
+
+def _statistics_of(run: Run, split: str) -> tuple[str, str] | None:
+    """The records that the export's statistics are of; None, with a note, where they have none."""
+    inputs = run.inputs
+    if inputs.manifest.packed or inputs.manifest.lists:
+        kind = "lists" if inputs.manifest.lists else "materialised records"
+        run.metrics["notes"].append(f"saved_model: no statistics.pbtxt, as {kind} have no raw columns")
+        return None
+    if inputs.skipped.get(split):
+        run.metrics["notes"].append(f"saved_model: no statistics.pbtxt, as {split} has damaged records")
+        return None
+    return run.config.data_dir, split
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from xdeepint_ext.experiments.named_losses import DEFAULT, LOSSES
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, SCHEDULES
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.experiments.retrieval_predictions import AT
+from xdeepint_ext.serving.calibration_fits import METHODS
 
 __all__ = ["Config", "canonical"]
 
@@ -102,6 +103,12 @@ class Config:
     export_tables: str = option(
         "float32", "type of the tables in saved_model/; float16 and int8 round", TABLE_DTYPES, changes="report"
     )
+    calibration: str = option(
+        "none", "of the exported scores, fitted on the valid split; see docs/calibration.md", METHODS, changes="report"
+    )
+    negative_sampling_rate: float = option(
+        1.0, "share of the negatives that the data kept; exported scores are corrected for it", changes="report"
+    )
     progress: bool = option(True, "show a progress line", changes="nothing")
     model: str = "xdeepint"
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -118,6 +125,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if not 0 < self.negative_sampling_rate <= 1:
+            raise ValueError(f"negative_sampling_rate must be in (0, 1], got {self.negative_sampling_rate}")
         if list(self.cold_start) != sorted({bound for bound in self.cold_start if bound >= 0}):
             raise ValueError(f"cold_start must be numbers >= 0, ascending, got {self.cold_start}")
         if not self.data_dir:

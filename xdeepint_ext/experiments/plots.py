@@ -133,11 +133,12 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> str:
 
 
 @styled
-def calibration(tables: Mapping[str, CalibrationTable]) -> str:
+def calibration(tables: Mapping[str, CalibrationTable], title: str = "Calibration") -> str:
     """Reliability diagram: observed against predicted frequency, bin by bin.
 
     Args:
       tables: name -> table.
+      title: of the picture.
     """
     figure, (ax,) = new_figure(1, width=5, height=4.6)
     highest = max(float(max(table.predicted.max(), table.observed.max())) for table in tables.values())
@@ -146,7 +147,7 @@ def calibration(tables: Mapping[str, CalibrationTable]) -> str:
     for (name, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
         error = np.sqrt(np.maximum(table.observed * (1 - table.observed), 0) / table.weight)
         ax.errorbar(table.predicted, table.observed, 2 * error, fmt="o-", ms=4, lw=1.2, color=colour, label=name)
-    ax.set(title="Calibration", xlabel="mean predicted probability", ylabel="observed frequency")
+    ax.set(title=title, xlabel="mean predicted probability", ylabel="observed frequency")
     ax.set(xlim=(0, limit), ylim=(0, limit))
     ax.set_aspect("equal")
     ax.legend(loc="upper left", fontsize=9)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xdeepint_ext import metrics
-from xdeepint_ext.experiments import group_report, list_report, plots, retrieval_report, routing_report
+from xdeepint_ext.experiments import (
+    calibration_report,
+    group_report,
+    list_report,
+    plots,
+    retrieval_report,
+    routing_report,
+)
 from xdeepint_ext.experiments.kinds import kind_of
 from xdeepint_ext.experiments.list_predictions import ListPredictions
 from xdeepint_ext.experiments.page import document, image, section, table
@@ -56,6 +63,7 @@ def write(run: Run, path: str) -> None:
         section("Metrics", _metrics_table(run)),
         section("Learning curves", _learning_curves(run)),
         *_predictions(run),
+        *calibration_report.sections(run),
         *routing_report.sections(run),
         *group_report.sections(run),
         *_weights(run),

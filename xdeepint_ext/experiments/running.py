@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.data.manifest import DataError
-from xdeepint_ext.experiments import artifacts
+from xdeepint_ext.experiments import artifacts, calibrating
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.code_watch import CodeWatch
 from xdeepint_ext.experiments.cold_start import check_cold_start, score_cold_start, training_users
@@ -41,6 +41,7 @@ from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.experiments.workers import Workers
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.serving.calibration import Calibration
 from xdeepint_ext.utils.variables import optimizer_group
 
 __all__ = ["Run", "execute", "run"]
@@ -58,6 +59,7 @@ class Run:
       model: with its best weights.
       inputs: its records.
       routings: split -> how the model routes its records, of a model that does.
+      calibrations: task -> what is made of its logits in serving.
     """
 
     config: Config
@@ -67,6 +69,7 @@ class Run:
     model: RankingModel
     inputs: Inputs
     routings: dict[str, Routing] = dataclasses.field(default_factory=dict)
+    calibrations: dict[str, Calibration] = dataclasses.field(default_factory=dict)
 
     @property
     def shown_split(self) -> str:
@@ -124,6 +127,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
     _check_splits(config, inputs)
+    calibrating.check_calibration(config, inputs.manifest)
     artifacts.check(config, directory, inputs)
     schedule = Schedule(config, inputs.steps_per_epoch)
     state = RunState()
@@ -169,6 +173,11 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
             finished.model = place.brought_here(model, lambda: make_model(config, inputs, schedule.total))
             again = predict if finished.model is model else inputs.predictor(finished.model, place.predicting)
             finished.predictions = {split: again(split, final=True) for split in config.evaluate}
+            if calibrating.fits(config):
+                known = finished.predictions
+                finished.calibrations = calibrating.fit(
+                    config, model.tasks, lambda split: known[split] if split in known else again(split, final=True)
+                )
             finished.routings = _routings(config, inputs, finished.model)
         finished.metrics = _measure(finished)
         if directory:
@@ -192,6 +201,8 @@ def _measure(run: Run) -> dict[str, Any]:
         metrics |= {f"{split}.{name}": value for name, value in score(values, notes, f"{split}.").items()}
         if isinstance(values, Predictions):
             metrics |= score_slices(values, inputs.schema, inputs.vocabulary_dir, notes, f"{split}.")
+        rate = config.negative_sampling_rate
+        metrics |= calibrating.measure(run.calibrations, values, rate, f"{split}.") if run.calibrations else {}
         if users is not None:
             metrics |= score_cold_start(values, users, config.cold_start, notes, f"{split}.")
     metrics |= {f"{split}.expected_depth": routing.expected_depth for split, routing in run.routings.items()}

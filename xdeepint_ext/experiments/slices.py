@@ -13,10 +13,10 @@ from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.scores import score_rows
 from xdeepint_ext.schema import Feature, Schema
 
-__all__ = ["check_slices", "distinct_ids", "id_names", "score_parts", "score_slices"]
+__all__ = ["check_slices", "distinct_ids", "id_names", "parts_of", "score_parts", "score_slices"]
 
 MOST_VALUES = 20
-SHOWN = ("rows", "auc", "logloss", "label_mean", "gauc")
+SHOWN = ("rows", "auc", "logloss", "label_mean", "ece", "gauc")
 MISSING, OTHER, FREE = "(missing)", "(other)", "(free)"
 
 
@@ -46,16 +46,25 @@ def score_slices(
     """
     found: dict[str, float] = {}
     for name, ids in predictions.ids.items():
-        names = id_names(schema[name], vocabulary_dir)
-        values, counts = np.unique(distinct_ids(ids)[1], return_counts=True)
-        frequent = values[np.argsort(-counts, kind="stable")]
-        left_out = frequent[MOST_VALUES:]
+        left_out = _by_frequency(ids)[MOST_VALUES:]
         if len(left_out):
             rows = int(np.isin(ids, left_out).any(axis=1).sum())
             notes.append(f"{where}slice.{name}: {len(left_out)} rarer values, in {rows} records, are not listed")
-        parts = {names[value]: (ids == value).any(axis=1) for value in frequent[:MOST_VALUES]}
+        parts = parts_of(predictions, schema[name], vocabulary_dir)
         found |= score_parts(predictions, name, parts, notes, where)
     return found
+
+
+def parts_of(predictions: Predictions, feature: Feature, vocabulary_dir: str) -> dict[str, np.ndarray]:
+    """Readable value of a feature in `predictions.ids` -> (n,) booleans, the 20 most frequent, in that order."""
+    ids = predictions.ids[feature.name]
+    names = id_names(feature, vocabulary_dir)
+    return {names[value]: (ids == value).any(axis=1) for value in _by_frequency(ids)[:MOST_VALUES]}
+
+
+def _by_frequency(ids: np.ndarray) -> np.ndarray:
+    values, counts = np.unique(distinct_ids(ids)[1], return_counts=True)
+    return values[np.argsort(-counts, kind="stable")]
 
 
 def score_parts(

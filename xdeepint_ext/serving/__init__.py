@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from xdeepint_ext.serving.approximate import ApproximateIndex, build_index
     from xdeepint_ext.serving.cache_items import write_item_cache
     from xdeepint_ext.serving.cache_shard import CacheError
+    from xdeepint_ext.serving.calibration import Calibration, CalibrationError
+    from xdeepint_ext.serving.calibration_fits import fit_calibration
     from xdeepint_ext.serving.exporting import export
     from xdeepint_ext.serving.index import export_index
     from xdeepint_ext.serving.item_cache import ItemCache
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ApproximateIndex",
     "CacheError",
+    "Calibration",
+    "CalibrationError",
     "ItemCache",
     "LoadedTowers",
     "Preranker",
@@ -32,6 +36,7 @@ __all__ = [
     "build_index",
     "export",
     "export_index",
+    "fit_calibration",
     "prune",
     "write_item_cache",
 ]
@@ -39,6 +44,8 @@ __all__ = [
 _HOMES = {
     "approximate": ("ApproximateIndex", "build_index"),
     "cache_items": ("write_item_cache",),
+    "calibration": ("Calibration", "CalibrationError"),
+    "calibration_fits": ("fit_calibration",),
     "exporting": ("export",),
     "index": ("export_index",),
     "cache_shard": ("CacheError",),

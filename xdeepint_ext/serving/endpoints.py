@@ -13,6 +13,7 @@ from absl import logging
 from xdeepint_ext.data.parsing import MISSING, raw_feature_spec
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import INPUT_ROLES, Feature, Schema
+from xdeepint_ext.serving.calibration import Calibration
 from xdeepint_ext.serving.remap import RemappedPreprocessor
 from xdeepint_ext.serving.tables import embeddings
 
@@ -57,6 +58,7 @@ class Endpoints:
       columns: the raw tensors: name -> (B,), (B, None) or (B, n) of string, int64 or float32.
       parsing: what `tf.io.parse_example` looks for; its ragged columns reach our own `Preprocessor` ragged, as in
         training.
+      calibration: task -> what is made of its logits.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Endpoints:
         preprocessor: Callable[[Mapping[str, Any]], Mapping[str, tf.Tensor]],
         columns: Specs,
         parsing: Mapping[str, Any],
+        calibration: Mapping[str, Calibration] | None = None,
     ) -> None:
         self.model, self.preprocessor = model, preprocessor
         self.columns, self.parsing = dict(columns), dict(parsing)
+        self.calibration = dict(calibration or {})
         # Our own treats each feature by itself, so those of the user may have one row beside the candidates' N.
         self.by_feature = own_preprocessor(preprocessor) is not None
         # Functions of their own, so that each is traced once and stands in the graph once.
@@ -177,9 +181,15 @@ class Endpoints:
         logits = self.model(features, training=False)
         tasks = tuple(self.model.tasks)
         by_task = logits if isinstance(logits, Mapping) else {tasks[0]: logits}
+        return self.outputs({task: by_task[task] for task in tasks})
+
+    def outputs(self, logits: Mapping[str, tf.Tensor]) -> Tensors:
+        """Task -> the model's logits, to what the signatures answer: calibrated logits, and their sigmoids."""
+        tasks = tuple(self.model.tasks)
         scores = {}
-        for task in tasks:
-            logit = tf.cast(by_task[task], tf.float32)
+        for task, logit in logits.items():
+            logit = tf.cast(logit, tf.float32)
+            logit = self.calibration[task].in_graph(logit) if task in self.calibration else logit
             scores[output_name(LOGIT, task, tasks)] = tf.identity(logit)
             scores[output_name(PROBABILITY, task, tasks)] = tf.sigmoid(logit)
         return scores

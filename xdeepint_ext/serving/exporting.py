@@ -15,6 +15,7 @@ from xdeepint_ext.data.parsing import raw_signature as schema_signature
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.serving import warmup as warmup_
+from xdeepint_ext.serving.calibration import Calibration
 from xdeepint_ext.serving.compressed_tables import CompressedTables
 from xdeepint_ext.serving.endpoints import Endpoints, columns_of_signature, parsing_of_columns, parsing_of_schema
 from xdeepint_ext.serving.pruning import Pruned
@@ -23,6 +24,7 @@ from xdeepint_ext.serving.quantize import DTYPES
 from xdeepint_ext.serving.servable import as_served, check_servable, silent
 from xdeepint_ext.serving.tower_endpoints import TowerEndpoints, has_towers, write_facts
 from xdeepint_ext.serving.version_folder import written_beside
+from xdeepint_ext.serving.watching import UNKNOWN_IDS, unknown_ids, write_statistics
 
 
 def export(
@@ -36,6 +38,9 @@ def export(
     raw_signature: Mapping[str, tf.TensorSpec] | None = None,
     manifest: Manifest | None = None,
     table_dtype: str = "float32",
+    calibration: Mapping[str, Calibration] | None = None,
+    statistics_of: tuple[str | os.PathLike[str], str] | None = None,
+    signatures: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes raw values -> preprocessor -> model -> scores as a SavedModel, `path/<version>/`, for TF Serving.
 
@@ -64,6 +69,12 @@ def export(
       table_dtype: of the embedding tables on disk and in the server's memory: `float32`; `float16` (half the bytes) or
         `int8` (1 byte, and 4 for every 16 numbers), both made float32 again as rows are looked up. What is rounded
         changes scores a little: manifest.json has the largest error of a number.
+      calibration: task -> what is made of its logits, as `fit_calibration` finds it: `logit` is then the calibrated
+        one, and `probability` its sigmoid, in all signatures.
+      statistics_of: (prepared directory of raw records, split): statistics of its columns and scores are written to
+        statistics.pbtxt, for `serving.skew`.
+      signatures: further ones by name, each a tf.function with an input signature that gives a dict; what they use
+        must be part of the preprocessor or the model.
 
     Returns:
       The version's folder.
@@ -71,7 +82,7 @@ def export(
     Raises:
       ValueError: model and preprocessor do not fit together, an operation cannot be served, or a number of a table
         does not fit in `table_dtype`.
-      DataError: the manifest's tables are not the preprocessor's.
+      DataError: the manifest's tables are not the preprocessor's, or records for statistics do not fit.
       PruningError: pruning would change scores.
       FileExistsError: the version exists.
       OSError: the folder cannot be written. Nothing half-written is left.
@@ -91,30 +102,35 @@ def export(
     model.build_from_schema()
     if table_dtype not in DTYPES:
         raise ValueError(f"table_dtype must be one of {DTYPES}, got {table_dtype!r}")
+    _check_tasks(model, calibration)
     pruned = prune_(model, preprocessor) if prune else Pruned(model, preprocessor, {})
     tables = None if table_dtype == "float32" else CompressedTables(pruned.model, table_dtype)
-    endpoints = Endpoints(pruned.model, pruned.preprocessor, columns, parsing)
+    endpoints = Endpoints(pruned.model, pruned.preprocessor, columns, parsing, calibration)
     sample = [warmup_.sample_row(endpoints)] if warmup is None else list(warmup)
     described.notes["export"] = {
         "pruned_rows": {table: {"before": before, "after": after} for table, (before, after) in pruned.rows.items()},
         "xdeepint_ext": __version__,
         "tensorflow": tf.__version__,
         "table_dtype": table_dtype,
+        "calibration": {task: found.describe() for task, found in (calibration or {}).items()},
+        UNKNOWN_IDS: unknown_ids(pruned.preprocessor),
     }
     if tables is not None:
         sizes = {"before": tables.bytes_before, "after": tables.bytes_after}
         described.notes["export"] |= {"table_bytes": sizes, "largest_table_error": tables.largest_error}
     with written_beside(os.fspath(path), version) as (folder, final):
-        towers = _write_model(endpoints, tables, folder)
+        towers = _write_model(endpoints, tables, folder, signatures or {})
         check_servable(folder)
         if towers:
-            write_facts(folder, pruned.model, pruned.preprocessor, table_dtype)
+            write_facts(folder, endpoints, table_dtype)
         schema.save(folder)
         described.save(folder)
         if sample:
             requests = warmup_.scoring_requests(endpoints, sample)
             warmup_.write_requests(folder, {**requests, **(warmup_.tower_requests(towers, sample) if towers else {})})
             warmup_.write_sample(folder, endpoints, sample)
+        if statistics_of is not None:
+            write_statistics(folder, *statistics_of)
     return final
 
 
@@ -125,6 +141,12 @@ def _schema_of(model: Any) -> Schema:
             f"model must be a RankingModel with a schema, got {type(model).__name__} with schema {schema!r}"
         )
     return schema
+
+
+def _check_tasks(model: Any, calibration: Mapping[str, Calibration] | None) -> None:
+    unknown = sorted(set(calibration or {}) - set(model.tasks))
+    if unknown:
+        raise ValueError(f"calibration: {unknown[0]!r} is no task of the model; it has {list(model.tasks)}")
 
 
 def _describe(schema: Schema, preprocessor: Any, manifest: Manifest | None) -> Manifest:
@@ -161,14 +183,16 @@ def _columns(
     return columns, parsing_of_columns(columns)
 
 
-def _write_model(endpoints: Endpoints, tables: CompressedTables | None, folder: str) -> TowerEndpoints | None:
+def _write_model(
+    endpoints: Endpoints, tables: CompressedTables | None, folder: str, further: Mapping[str, Any]
+) -> TowerEndpoints | None:
     """Writes the SavedModel; gives the signatures of towers that it has."""
     archive = tf.keras.export.ExportArchive()
     # Saving traces once more.
     with as_served(endpoints.model), silent(), tables.in_use() if tables else contextlib.nullcontext():
         towers = TowerEndpoints(endpoints) if has_towers(endpoints.model) else None
         of_towers = towers.functions() if towers else {}
-        for name, function in {**endpoints.functions(), **of_towers}.items():
+        for name, function in {**further, **endpoints.functions(), **of_towers}.items():
             archive.add_endpoint(name, function)
         for part in (tables or endpoints.model, endpoints.preprocessor):
             if isinstance(part, tf.Module):

@@ -104,7 +104,7 @@ def opened(
     if towers.product_scale[task] is None:
         raise ValueError(
             f"model: an index finds the largest inner products, but the score of task {task!r} of the model at "
-            f"{towers.folder} is none; use serving.prerank"
+            f"{towers.folder} is none, as no calibrated one is; use serving.prerank"
         )
     return towers, ItemCache(cache, towers.fingerprint), task
 

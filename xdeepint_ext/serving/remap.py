@@ -63,6 +63,10 @@ class RemappedPreprocessor(tf.Module):
             digest.update(f"{feature}:{table}:".encode() + self._remaps[table].numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def remap(self, feature: str) -> np.ndarray | None:
+        """The new id of each id of a feature; None where its ids stay."""
+        return self._remaps[self._features[feature]].numpy() if feature in self._features else None
+
     def _renumbered(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         renumbered = dict(outputs)
         for feature, table in self._features.items():

@@ -16,8 +16,6 @@ from absl import logging
 from xdeepint_ext import __version__
 from xdeepint_ext.schema import Feature
 from xdeepint_ext.serving.endpoints import (
-    LOGIT,
-    PROBABILITY,
     Endpoints,
     Function,
     Tensors,
@@ -153,23 +151,24 @@ class TowerEndpoints:
             return by_task if len(self.tasks) > 1 else by_task[self.tasks[0]]
 
         logits = self.model.score(of(USER), tf.nest.map_structure(lambda x: x[tf.newaxis], of(ITEMS)))
-        scores = {}
-        for task, logit in (logits if isinstance(logits, Mapping) else {self.tasks[0]: logits}).items():
-            logit = tf.reshape(tf.cast(logit, tf.float32), (-1, 1))
-            scores[output_name(LOGIT, task, self.tasks)] = tf.identity(logit)
-            scores[output_name(PROBABILITY, task, self.tasks)] = tf.sigmoid(logit)
-        return scores
+        by_task = logits if isinstance(logits, Mapping) else {self.tasks[0]: logits}
+        return self.endpoints.outputs({task: tf.reshape(logit, (-1, 1)) for task, logit in by_task.items()})
 
 
-def write_facts(folder: str, model: TowerModel, preprocessor: Any, table_dtype: str = "float32") -> None:
+def write_facts(folder: str, endpoints: Endpoints, table_dtype: str = "float32") -> None:
     """Writes towers.json: what a client must know about the towers that signatures do not say."""
+    model: TowerModel = endpoints.model
     assert model.schema is not None
     item_id = model.schema.side_inputs.get("item_ids")
     facts = {
-        "fingerprint": fingerprint(model, preprocessor, table_dtype),
+        "fingerprint": fingerprint(model, endpoints.preprocessor, table_dtype),
         "tasks": list(model.tasks),
         "item_id": None if item_id is None else {"column": item_id.raw_name, "dtype": item_id.dtype},
-        "product_scale": {task: towers.product_scale() for task, towers in model.towers.items()},
+        # A calibrated score is no inner product any more.
+        "product_scale": {
+            task: None if task in endpoints.calibration else towers.product_scale()
+            for task, towers in model.towers.items()
+        },
     }
     with open(os.path.join(folder, FACTS), "w", encoding="utf-8") as stream:
         json.dump(facts, stream, indent=1)

@@ -1,9 +1,9 @@
-"""The one door to TensorFlow Metadata's `Schema`, whose newest release does not say which protobuf it needs."""
+"""The one door to TensorFlow Metadata's messages, whose newest release does not say which protobuf it needs."""
 
-__all__ = ["schema_pb2"]
+__all__ = ["schema_pb2", "statistics_pb2"]
 
 try:
-    from tensorflow_metadata.proto.v0 import schema_pb2
+    from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 except Exception as error:
     # Its class differs between protobuf's releases, of which the older ones have no such check.
     if type(error).__name__ not in ("VersionError", "TypeError"):
