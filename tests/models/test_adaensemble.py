@@ -107,6 +107,7 @@ def test_priors_of_the_authors_are_for_their_experts_and_depths():
     assert other.exits.gate.prior is None
 
 
+@pytest.mark.slow
 def test_expected_depth_is_a_metric_of_fit_and_evaluate():
     model = small(experts=["pin", "cross"], k=1)
     model.compile()

@@ -123,8 +123,9 @@ def test_padding_does_not_enter_batch_normalisation():
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dat", pytest.param("inttower", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dat", "inttower"])
+@pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_adds_what_the_towers_add(name, jit_compile):
     """One step of SGD on what `fit` minimises moves the weights as its gradient says."""
     features, labels, _ = examples.batch(TWO_TASKS)

@@ -30,8 +30,8 @@ def close(found, expected, tolerance):
     "optimizer",
     [
         None,
-        "adam",
-        tf.keras.optimizers.SGD(0.5),
+        pytest.param("adam", marks=pytest.mark.slow),
+        pytest.param(tf.keras.optimizers.SGD(0.5), marks=pytest.mark.slow),
         {"embedding": LazyAdagrad(0.5), "interaction": tf.keras.optimizers.Ftrl(0.5), "default": "adam"},
         OptimizerGroups({"embedding": LazyAdam(0.05), "default": tf.keras.optimizers.Adam(0.05)}),
         paper_optimizers(24),
@@ -80,7 +80,11 @@ def test_weights_of_0_are_examples_that_are_not_there():
 
 @pytest.mark.parametrize(
     ("policy", "name"),
-    [("mixed_float16", "with a deep part"), ("mixed_bfloat16", "multi-head"), ("mixed_float16", "fm")],
+    [
+        ("mixed_float16", "with a deep part"),
+        pytest.param("mixed_bfloat16", "multi-head", marks=pytest.mark.slow),
+        pytest.param("mixed_float16", "fm", marks=pytest.mark.slow),
+    ],
 )
 def test_mixed_precision_trains_float32_weights(policy, name):
     tf.keras.mixed_precision.set_global_policy(policy)
@@ -102,7 +106,7 @@ def test_mixed_precision_trains_float32_weights(policy, name):
     assert isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("float64", marks=pytest.mark.slow)])
 def test_other_precisions_come_back_from_a_file(policy, tmp_path):
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
@@ -145,7 +149,7 @@ def test_mixed_precision_is_near_full_precision():
         np.testing.assert_allclose(found, expected, rtol=4 * digits, atol=4 * digits)
 
 
-@pytest.mark.parametrize("name", ["with a deep part", "fm"])
+@pytest.mark.parametrize("name", [pytest.param("with a deep part", marks=pytest.mark.slow), "fm"])
 def test_compiled_trunk_trains_the_same(name):
     weights, histories = [], []
     for jit_compile in (False, True):
@@ -161,7 +165,7 @@ def test_compiled_trunk_trains_the_same(name):
 @pytest.mark.parametrize(
     ("schema", "batch_size", "groups"),
     [
-        (ONE_TASK, 8, False),
+        pytest.param(ONE_TASK, 8, False, marks=pytest.mark.slow),
         (TWO_TASKS, 7, True),
     ],  # of 20 examples: the last batch has 4, or 6; 7 are divided into 4 and 3
     ids=["even, one optimizer", "odd, groups"],
@@ -180,6 +184,7 @@ def test_two_replicas_train_as_one(schema, batch_size, groups, two_replicas):
     close(list(results[1][1].values()), list(results[0][1].values()), 1e-5)
 
 
+@pytest.mark.slow
 def test_two_replicas_with_other_losses_and_metrics(two_replicas):
     data = examples.dataset(TWO_TASKS, size=15, batch_size=5)
     start = examples.randomise(MODELS["linear"](TWO_TASKS)).get_weights()

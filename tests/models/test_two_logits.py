@@ -18,7 +18,7 @@ def ranker(schema=ONE_TASK, backbone="dcn-v2"):
     return TwoLogitRanker(schema, backbone=MODELS[backbone])
 
 
-@pytest.mark.parametrize("backbone", ["dcn-v2", "projected"])
+@pytest.mark.parametrize("backbone", ["dcn-v2", pytest.param("projected", marks=pytest.mark.slow)])
 def test_the_score_is_the_difference_of_the_logits_that_the_loss_sees(backbone):
     model = ranker(backbone=backbone)
     features, labels, weights = examples.batch()
@@ -47,6 +47,7 @@ def test_groups_are_contexts():
     assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_several_tasks_have_two_logits_each_and_a_copy_scores_alike():
     model = ranker(TWO_TASKS)
     features, labels, _ = examples.batch(TWO_TASKS)
