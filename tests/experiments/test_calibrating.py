@@ -49,6 +49,7 @@ def test_probabilities_of_every_task_are_better_and_auc_the_same(config_of, two_
         assert found[f"{after}.logloss"] < found[f"{before}.logloss"] + 0.005
 
 
+@pytest.mark.slow
 def test_the_export_answers_with_calibrated_scores_and_the_report_shows_them(config_of, data_dirs, tmp_path):
     options = {"max_steps": 12, "calibration": "platt", "slices": ("tab",), "export": True, "report": True}
     config = config_of(**options, model_dir=str(tmp_path / "run"), save_predictions=True)
@@ -88,7 +89,8 @@ def down_sampled(tmp_path_factory):
     return str(raw / "data")
 
 
-@pytest.mark.parametrize("method", ["none", pytest.param("isotonic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["none", "isotonic"])
 def test_down_sampling_is_corrected(config_of, down_sampled, method):
     config = config_of(data_dir=down_sampled, max_steps=40, negative_sampling_rate=0.25, calibration=method)
     finished = execute(config)

@@ -101,6 +101,7 @@ def finished(tmp_path_factory):
     return loop, results
 
 
+@pytest.mark.slow
 def test_damaged_days_are_not_blessed_and_the_next_good_one_is(finished):
     loop, _ = finished
     assert versions(loop.served_dir) == [GOOD, LAST]
@@ -116,6 +117,7 @@ def test_damaged_days_are_not_blessed_and_the_next_good_one_is(finished):
     assert found["against"] == GOOD and any(f"{LAST}, tab=search" == check["rows"] for check in found["checks"])
 
 
+@pytest.mark.slow
 def test_what_is_served_is_what_was_trained(finished):
     loop, _ = finished
     served = tf.saved_model.load(os.path.join(loop.served_dir, str(LAST)))
@@ -124,6 +126,7 @@ def test_what_is_served_is_what_was_trained(finished):
     assert served.signatures["predict_raw"](**rows)["probability"].numpy().ravel()[0] > 0.6
 
 
+@pytest.mark.slow
 def test_days_go_on_from_the_last_blessed_one(finished):
     loop, _ = finished
     flags = {}
@@ -137,6 +140,7 @@ def test_days_go_on_from_the_last_blessed_one(finished):
     assert growth["new"]["user"] == 3 and growth["beyond_capacity"] == []  # three days later, three users more
 
 
+@pytest.mark.slow
 def test_each_mode_is_scored_before_it_trains(finished):
     _, results = finished
     rows = {(int(row["day"]), row["mode"]): row for row in results}
@@ -150,6 +154,7 @@ def test_each_mode_is_scored_before_it_trains(finished):
     assert not rows[LAST, "never"]["train_seconds"] and not rows[GOOD, "scratch"]["train_seconds"]
 
 
+@pytest.mark.slow
 def test_a_finished_loop_does_nothing(finished, monkeypatch):
     loop, results = finished
     monkeypatch.setattr(daily_loop, "run", None)
@@ -157,6 +162,7 @@ def test_a_finished_loop_does_nothing(finished, monkeypatch):
     assert list(loop.run()) == list(results)
 
 
+@pytest.mark.slow
 def test_the_report_shows_days_modes_and_refusals(finished):
     loop, results = finished
     text = write(loop, results)
@@ -174,6 +180,7 @@ def test_the_report_shows_days_modes_and_refusals(finished):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_process_or_other_settings_are_refused(finished, tmp_path):
     loop, _ = finished
     with open(os.path.join(loop.output_dir, ".lock"), "w") as lock:

@@ -142,7 +142,7 @@ def whole(config):
 
 CASES = [
     ("xdeepint", "paper", ""),
-    ("groupce", "adam", "_reserved"),
+    pytest.param("groupce", "adam", "_reserved", marks=pytest.mark.slow),
     pytest.param("xdeepint", "paper", "_reserved", marks=pytest.mark.slow),
 ]
 OTHERS = [
@@ -215,6 +215,7 @@ def test_codebooks_and_generators_go_on(finished, days):
     assert int(today.quantizer.step) == int(today.optimizer.iterations) == 5
 
 
+@pytest.mark.slow
 def test_scores_stay_after_pruning_and_growth_again(finished, days, tmp_path):
     """What G-FTRL zeroed leaves the vocabulary of the third day, and no score of an old record changes."""
     before = finished("xdeepint", "paper", "", max_steps=1, batch_size=20)  # some users are in no batch

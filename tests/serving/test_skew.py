@@ -284,6 +284,7 @@ def test_samples_and_statistics_that_cannot_be_read_are_named(version, next_day,
         compare(tmp_path / "other", [next_day], model=base)
 
 
+@pytest.mark.slow
 def test_a_score_that_is_not_finite_is_an_error(version, tmp_path):
     _, _, directory = version
     model = XDeepInt(Schema.load(directory), width=4, num_layers=1)
