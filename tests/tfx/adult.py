@@ -73,4 +73,7 @@ def transform(train: list[bytes], evaluation: list[bytes], folder: pathlib.Path)
                 | f"{name} encoded" >> beam.Map(coder.encode)
                 | f"{name} written" >> beam.io.WriteToTFRecord(file, file_name_suffix=".gz")
             )
-        _ = graph | tft_beam.WriteTransformFn(str(folder / "graph"))
+        output = folder / "graph"
+        _ = graph | tft_beam.WriteTransformFn(str(output))
+        raw_metadata = str(output / tft.TFTransformOutput.RAW_METADATA_DIR)  # as TFX's Transform writes it
+        _ = metadata | tft_beam.WriteMetadata(raw_metadata, pipeline)

@@ -41,10 +41,11 @@ def analyse(
         of_rows = [tuple((key, _value(row[key])) for key in keys) for row in rows]
         for key in sorted(set(of_rows)):
             inside = np.array([other == key for other in of_rows])
+            positives = y[inside].sum()
             found[key] = {
                 "example_count": int(inside.sum()),
                 "auc": metrics.auc(y[inside], p[inside]),
-                "calibration": float(p[inside].sum() / y[inside].sum()),
+                "calibration": float(p[inside].sum() / positives) if positives else float("nan"),
             }
     return found
 

@@ -8,7 +8,7 @@ import pytest
 LABEL = "above_50k"
 ROLES = {LABEL: "label", "sex_id": "user"}
 CONFIG = {"model": "xdeepint", "model_options": {"width": 8, "num_layers": 2}, "batch_size": 256, "roles": ROLES}
-CONFIG |= {"optimizer": "adam", "learning_rate": 0.005, "calibration": "platt"}
+CONFIG |= {"optimizer": "adam", "learning_rate": 0.005, "calibration": "platt", "not_served": ["income"]}
 
 
 @dataclasses.dataclass

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 pytest.importorskip("tensorflow_transform", reason="needs the extra tfx")
 
+import tensorflow_transform as tft
+
 from tests.serving import c_api
 from tests.tfx import adult
 from tests.tfx.analysis import OVERALL, analyse
@@ -52,17 +54,24 @@ def test_model_analysis_by_slice(trained):
     assert (("sex", "Male"), ("race", "White")) in found
 
 
-def test_transformed_records_score_as_raw_requests_do(trained):
+def test_transformed_records_are_what_raw_requests_become(trained):
     """Skew between training and serving would show here."""
     arguments, evaluation = trained
-    loaded = tf.saved_model.load(arguments.serving_model_dir).signatures
-    transformed = loaded["transform_features"](examples=tf.constant(evaluation))
     files = sorted(str(file) for file in pathlib.Path(arguments.eval_files[0]).parent.glob("eval*"))
-    written = [r.numpy() for r in tf.data.TFRecordDataset(files, "GZIP")]
-    assert len(written) == len(evaluation)
-    name = "occupation_id"
-    ids = [tf.train.Example.FromString(record).features.feature[name].int64_list.value[0] for record in written]
-    assert sorted(ids) == sorted(transformed[name].numpy().tolist())
+    records = [record.numpy() for record in tf.data.TFRecordDataset(files, "GZIP")]
+    written = tf.io.parse_example(
+        records, tft.TFTransformOutput(arguments.transform_graph_path).transformed_feature_spec()
+    )
+    asked = tf.saved_model.load(arguments.serving_model_dir).signatures["transform_features"](
+        examples=tf.constant(evaluation)
+    )
+    assert set(asked) == set(written)
+    np.testing.assert_allclose(_sorted_rows(written), _sorted_rows(asked), rtol=1e-5, atol=1e-5)
+    seen = query(arguments.serving_model_dir, _raw_rows(evaluation), "preprocess")
+    assert set(seen) == set(asked) - {LABEL}
+    for name, values in seen.items():
+        padding_is_0 = 0 if name.endswith("_z") else 1
+        np.testing.assert_allclose(values[:, 0], asked[name].numpy() + padding_is_0, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def test_the_c_api_answers_alike(trained):
@@ -71,16 +80,27 @@ def test_the_c_api_answers_alike(trained):
     (scores,) = c_api.run_signatures([(folder, "serving_default", {"examples": np.array(evaluation[:200], object)})])
     in_python = tf.saved_model.load(folder).signatures["serving_default"](examples=tf.constant(evaluation[:200]))
     for name, values in scores.items():
-        np.testing.assert_allclose(values, in_python[name].numpy(), rtol=0, atol=1e-6)
-    rows = [
-        {name: _value(example.features.feature[name]) for name in adult.RAW_SPEC if name != "income"}
-        for example in map(tf.train.Example.FromString, evaluation[:50])
-    ]
-    np.testing.assert_allclose(query(folder, rows)["logit"], scores["logit"][:50], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(values, in_python[name].numpy(), rtol=1e-6, atol=1e-6)
+    rows = _raw_rows(evaluation[:50])
+    np.testing.assert_allclose(query(folder, rows)["logit"], scores["logit"][:50], rtol=1e-6, atol=1e-6)
     labels = [
         b">50K" in tf.train.Example.FromString(e).features.feature["income"].bytes_list.value[0] for e in evaluation
     ]
     assert metrics.auc(np.array(labels[:200], float), scores["logit"][:, 0]) > 0.8
+
+
+def _sorted_rows(columns):
+    """The examples as rows of numbers, in an order that Beam's does not matter to."""
+    rows = np.stack([np.ravel(columns[name]).astype(np.float64) for name in sorted(columns)], axis=1).round(6)
+    return rows[np.lexsort(rows.T)]
+
+
+def _raw_rows(examples):
+    """Requests as `query` takes them, without the label's column."""
+    return [
+        {name: _value(example.features.feature[name]) for name in adult.RAW_SPEC if name != "income"}
+        for example in map(tf.train.Example.FromString, examples)
+    ]
 
 
 def _value(feature):
@@ -106,8 +126,6 @@ def test_what_does_not_fit_is_refused_before_training(trained, changes, message)
 
 
 def test_ids_are_taken_as_they_are(trained):
-    import tensorflow_transform as tft
-
     transform = tft.TFTransformOutput(trained[0].transform_graph_path)
     schema = transformed_schema(transform.transformed_metadata.schema, ROLES)
     feature = schema["workclass_id"]
