@@ -2,7 +2,6 @@
 
 import xdeepint_ext  # noqa: F401, I001  # before TensorFlow, as it chooses Keras 2
 
-import gc
 import os
 import pathlib
 import time
@@ -29,13 +28,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_START] = time.monotonic()
-
-
-def pytest_collection_finish() -> None:
-    # What imports and collection made lives to the end: looking through it again and again took a tenth of the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
