@@ -418,7 +418,7 @@ TABLE = [
     _model("XDeepFM", baselines.XDeepFM, width=4, units=(5,), cin_units=(4, 3), split_half=True),
     _model("AutoInt", baselines.AutoInt, width=4, units=(5,), num_layers=2, head_dim=3),
     _model("FiBiNET", baselines.FiBiNET, width=4, units=(5,)),
-    _model("RankTower", models.RankTower, leads=True, width=4, num_heads=(2, 3), head_dim=4, units=(5,)),
+    _model("RankTower", models.RankTower, width=4, num_heads=(2, 3), head_dim=4, units=(5,)),
     _model("TwoTower", models.TwoTower, width=4, units=(5, 3)),
     _model(
         "IntTower",
@@ -434,7 +434,6 @@ TABLE = [
     _model(
         "GroupRanker",
         models.GroupRanker,
-        leads=True,
         backbone=lambda schema: baselines.DNN(schema, width=4, units=(5,)),
         num_levels=2,
         codebook_size=2,

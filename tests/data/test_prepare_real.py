@@ -31,6 +31,7 @@ def test_adult(shared_data: SharedData, tmp_path: pathlib.Path) -> None:
     assert schema["education"].num_values == 16
 
 
+@pytest.mark.slow
 def test_kuairand(shared_data: SharedData, tmp_path: pathlib.Path) -> None:
     raw = shared_data("kuairand")
     manifest = prepare("kuairand", raw_dir=raw, output_dir=tmp_path / "out", history=True, num_workers=1)

@@ -2,9 +2,12 @@
 
 import os
 
+import pytest
+
 from xdeepint_ext.experiments import demo as demos
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_a_score_and_is_not_repeated(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demos, "SETTING", {**demos.SETTING, "batch_size": 200, "epochs": 1, "eval_every": 8})
     found = demos.demo(str(tmp_path / "demo"), rows=3000, progress=False)

@@ -98,6 +98,7 @@ def test_splits_may_be_of_different_lengths(batches, written):  # noqa: F811
         np.testing.assert_allclose(values, again.values[name], atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_catalogue_is_ranked_for_as_many_lists_as_it_says(batches, written, monkeypatch):  # noqa: F811
     lists, schema = batches
     monkeypatch.setattr(list_scoring, "CATALOGUE_LISTS", 3)

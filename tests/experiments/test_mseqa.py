@@ -80,6 +80,7 @@ def test_a_broken_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
         assert cut[name] == whole[name]
 
 
+@pytest.mark.slow
 def test_a_prepared_directory(tmp_path):
     questions = [
         Question(
@@ -159,6 +160,7 @@ def test_a_checkpoint_that_is_missing(tmp_path, shared_data):
         execute_mseqa(MseqaConfig(**options))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_checkpoint(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy", reason="needs the extra qa")
     tokenizer = BytePairTokenizer.train(["Who? Tom opened the front door."], 300)

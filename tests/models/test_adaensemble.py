@@ -61,6 +61,7 @@ def test_two_tasks_share_the_layers():
     np.testing.assert_array_equal(tf.concat([found["click"], found["buy"]], axis=1), model.exits(model.embed(features)))
 
 
+@pytest.mark.slow
 def test_training_updates_every_weight_in_the_default_mode():
     """Routers included: their gradient comes from the task."""
     tf.keras.utils.set_random_seed(3)

@@ -101,6 +101,7 @@ def a_case():
     return case, model
 
 
+@pytest.mark.slow
 def test_what_is_served_is_the_backbone_s_pass_alone(tmp_path):
     case, model = a_case()
     expected = model(case.features).numpy()

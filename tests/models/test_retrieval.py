@@ -246,6 +246,7 @@ def test_schemas_that_do_not_fit_are_refused():
         PooledHistory(SCHEMA, project=False)
 
 
+@pytest.mark.slow
 def test_two_replicas_learn(two_replicas):
     dataset = tf.data.Dataset.from_tensors((batch(rows=4, negatives=6),)).repeat(10)
     with two_replicas.scope():

@@ -41,7 +41,7 @@ def equal(found, expected):
         np.testing.assert_array_equal(x, y)
 
 
-SLOW = {"one", "schedule"}
+SLOW = {"default", "one", "schedule"}
 
 
 @pytest.mark.parametrize("optimizer", [pytest.param(o, marks=[pytest.mark.slow] * (o in SLOW)) for o in OPTIMIZERS])

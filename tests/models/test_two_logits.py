@@ -18,7 +18,8 @@ def ranker(schema=ONE_TASK, backbone="dcn-v2"):
     return TwoLogitRanker(schema, backbone=MODELS[backbone])
 
 
-@pytest.mark.parametrize("backbone", ["dcn-v2", pytest.param("projected", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["dcn-v2", "projected"])
 def test_the_score_is_the_difference_of_the_logits_that_the_loss_sees(backbone):
     model = ranker(backbone=backbone)
     features, labels, weights = examples.batch()

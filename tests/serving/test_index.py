@@ -79,7 +79,9 @@ def test_without_faiss_the_message_says_how_to_get_it(shop, cache, tmp_path, mon
 def test_what_no_index_can_be_made_of_is_named(shop, ranktower_shop, cache, tmp_path):
     with pytest.raises(ValueError, match="top_k must be >= 1, got 0"):
         export_index(shop.towers, cache, tmp_path, top_k=0)
-    with pytest.raises(ValueError, match=r"the score of task 'click' of the model at .* is none, .*; use serving\.prerank"):
+    with pytest.raises(
+        ValueError, match=r"the score of task 'click' of the model at .* is none, .*; use serving\.prerank"
+    ):
         export_index(ranktower_shop.folder, cache, tmp_path / "index")
     manifest = os.path.join(cache, "manifest.json")
     with open(manifest, encoding="utf-8") as stream:

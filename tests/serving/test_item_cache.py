@@ -175,6 +175,7 @@ sys.exit(cache_items.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_behind_its_last_shard(shop, tmp_path):
     items = shop.write_items(tmp_path / "items.json")
     root = pathlib.Path(xdeepint_ext.__file__).parents[1]

@@ -215,6 +215,7 @@ def answers_of_models(tmp_path_factory):
     return {name: (expected[name], *answers[2 * i : 2 * i + 2]) for i, name in enumerate(MODELS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_served_with_its_scores(answers_of_models, name):
     expected, all_rows, first_row = answers_of_models[name]
@@ -225,6 +226,7 @@ def test_every_model_is_served_with_its_scores(answers_of_models, name):
         np.testing.assert_allclose(first_row[output], values[:1], err_msg=output, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_two_tasks_have_outputs_of_their_own(answers_of_models):
     _, all_rows, _ = answers_of_models["two tasks"]
     assert sorted(all_rows) == ["logit/click", "logit/like", "probability/click", "probability/like"]
