@@ -21,7 +21,7 @@ define make_venv
 	touch $(1)/$(READY)
 endef
 
-.PHONY: help install demo test test-slow test-tfx test-lowest-tf test-newest-tf wheel test-wheel lint format typecheck benchmark clean
+.PHONY: help install demo test test-slow test-long test-tfx test-lowest-tf test-newest-tf wheel test-wheel lint format typecheck benchmark clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -38,8 +38,11 @@ demo: install ## make data, train, evaluate and export xDeepInt and query it onc
 test: install ## run the default tests
 	$(PY) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: install ## run the slow tests
-	$(PY) -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
+test-slow: install ## run the slow tests but the longest
+	$(PY) -m pytest $(PARALLEL) -m "slow and not long" $(PYTEST_ARGS)
+
+test-long: install ## run the slow tests that take minutes each: killed clusters, equal weights, questions learned by heart
+	$(PY) -m pytest -m long $(PYTEST_ARGS)
 
 .venv-tfx/$(READY):
 	$(call make_venv,.venv-tfx,-e ".[dev,tfx]")

@@ -177,6 +177,7 @@ def test_a_run_starts_from_a_checkpoint(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fifty_real_questions_are_learned_by_heart(shared_data, tmp_path):
     questions = read_questions(shared_data("multispan_qa") / "MultiSpanQA_valid.json.gz", "multispanqa")
     short = sorted(questions, key=lambda question: len(question.context))[:50]

@@ -66,6 +66,7 @@ def test_errors_of_connections_name_the_loss_of_a_process():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_saves_and_the_same_command_goes_on(data_dirs, tmp_path):
     undisturbed, ended = str(tmp_path / "undisturbed"), str(tmp_path / "ended")
     process = start(flags_of(data_dirs, ended))
@@ -80,6 +81,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(data_dirs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ten_kills_of_a_local_run_lose_nothing(data_dirs, tmp_path):
     draw = random.Random(5)
     undisturbed, killed = str(tmp_path / "undisturbed"), str(tmp_path / "killed")
@@ -121,6 +123,7 @@ def killed_cluster(flags, victims, model_dir, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_kills_of_several_workers_change_nothing(data_dirs, tmp_path):
     undisturbed, killed = str(tmp_path / "undisturbed"), str(tmp_path / "killed")
     strategy = "--strategy=multi_worker"
@@ -132,6 +135,7 @@ def test_three_kills_of_several_workers_change_nothing(data_dirs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_kills_of_parameter_servers_are_survived(data_dirs, tmp_path):
     killed = str(tmp_path / "killed")
     flags = flags_of(data_dirs, killed, "--strategy=parameter_server", *LEARNING, "--epochs=30")

@@ -56,6 +56,7 @@ def test_two_workers_and_two_replicas_have_the_weights_of_one_device(data_dirs, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_so_have_gates_codebooks_and_towers(data_dirs, folder, tmp_path):  # noqa: F811
     lists = str(folder / "lists")
     found = {name: lists if name == "ranktower" else data_dirs["one"] for name in SETTINGS if name != "xdeepint"}
@@ -68,6 +69,7 @@ LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8", "--early_s
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_parameter_servers_train_evaluate_and_leave_a_run(data_dirs, tmp_path):
     flags = [f"--data_dir={data_dirs['one']}", f"--model_dir={tmp_path}/run", "--strategy=parameter_server", *FLAGS]
     flags += LEARNING
