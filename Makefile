@@ -5,6 +5,8 @@ DEMO_DIR ?= demo_output
 PYTEST_ARGS ?=
 # A process for each processor; a file's tests may run in any of them.
 PARALLEL ?= -n auto --dist worksteal
+# Kept out of make_venv's call, where its comma would end an argument.
+TFX = ".[dev,tfx]"
 LOWEST_TF = "tensorflow==2.18.*" "tf-keras==2.18.*" "tensorflow-metadata<1.18"
 NEWEST_TF = "tensorflow==2.21.*" "tf-keras==2.21.*"
 
@@ -45,7 +47,7 @@ test-long: install ## run the slow tests that take minutes each: killed clusters
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
 
 .venv-tfx/$(READY):
-	$(call make_venv,.venv-tfx,-e ".[dev,tfx]")
+	$(call make_venv,.venv-tfx,-e $(TFX))
 
 test-tfx: .venv-tfx/$(READY) ## run the tests of the extra tfx
 	.venv-tfx/bin/python -m pytest tests/tfx $(PYTEST_ARGS)
