@@ -14,10 +14,10 @@ from tests.experiments.test_report import pictures
 from xdeepint_ext.data import memory
 from xdeepint_ext.data.manifest import DataError
 from xdeepint_ext.data.prepare import prepare
-from xdeepint_ext.experiments import codebook_health, execute, report, run
+from xdeepint_ext.experiments import codebook_health, execute, group_report, report, run
 from xdeepint_ext.experiments.code_watch import changed_shares, different_users
 from xdeepint_ext.experiments.codebook_health import Health
-from xdeepint_ext.experiments.group_measures import CodeUse, code_use, principal_plane, pulls
+from xdeepint_ext.experiments.group_measures import CodeUse, Pulls, code_use, principal_plane, pulls
 from xdeepint_ext.experiments.group_options import OBJECTIVES, GroupCEOptions
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.reading import with_lists
@@ -283,7 +283,14 @@ def test_the_report_shows_codes_groups_and_negatives(finished, tmp_path):
     assert "Share of the records of each code by level" in names
     assert {"Perplexity of a batch&#x27;s codes", "Rows of a group with both classes"} <= set(names)
     assert {"Users with other codes than at the last evaluation", "Group and auxiliary losses"} <= set(names)
-    assert {"Pull at negatives by level", "Probability of negatives by level"} <= set(names)
+    assert {"Pull at negatives by level", "Probability of negatives by level", "Reliability diagram"} <= set(names)
+
+
+def test_negatives_of_levels_without_groups_are_not_drawn():
+    none, some = np.full(2, np.nan), np.array([0.5, np.nan])
+    alone = group_report._negatives(Pulls(np.zeros(2), none, none, none, none, none), 1)
+    assert not pictures(alone) and alone.count("–") == 10
+    assert len(pictures(group_report._negatives(Pulls(np.array([1.0, 0]), some, some, some, some, some), 1))) == 2
 
 
 # -- codebook health --------------------------------------------------------------------------------------------------

@@ -161,6 +161,35 @@ def test_nan_is_not_hidden(form: str):
     assert np.isnan(float(layer(tf.constant([1.0, 0.0]), tf.constant([np.nan, 0.0]), codes)))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_permutation_permutes_the_gradient(form: str):
+    logits, labels, codes = draw(13)
+    layer, ends = GroupwiseListCrossEntropy(2, codebook_size=FORMS[form], dtype="float64"), []
+    order = np.random.default_rng(2).permutation(40)
+    for rows in (np.arange(40), order):
+        x = tf.Variable(logits[rows])
+        with tf.GradientTape() as tape:
+            value = layer(x, labels[rows], codes[rows])
+        ends.append((value, tape.gradient(value, x).numpy()))
+    np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-12)
+    np.testing.assert_allclose(ends[1][1], ends[0][1][order], rtol=1e-9, atol=1e-15)
+
+
+def test_one_code_is_the_whole_batch():
+    logits, labels, codes = draw(14)
+    layer = GroupwiseListCrossEntropy(2, codebook_size=1, include_root=True, dtype="float64")
+    whole = reference.group_losses(labels, logits, codes, 0)[0]
+    np.testing.assert_allclose(layer.level_losses(logits, labels, 0 * codes).losses, [whole] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["listce", "pairwise"])
+def test_more_groups_than_a_key_can_number(loss: str):
+    logits, labels, codes = draw(15, levels=8)
+    layer = GroupwiseListCrossEntropy(8, loss, codebook_size=256, dtype="float64")  # 256^8 = 2^64
+    expected = [reference.group_losses(labels, logits, codes, level, loss)[0] for level in range(1, 9)]
+    np.testing.assert_allclose(layer.level_losses(logits, labels, 127 * codes).losses, expected, rtol=1e-9)
+
+
 def test_large_codes_do_not_overflow():
     logits, labels, codes = draw(10, levels=4)
     layer = GroupwiseListCrossEntropy(4, dtype="float64")

@@ -156,6 +156,25 @@ def test_group_losses_go_to_users_items_and_network():
     assert to_codes is None and all(np.any(gradient) for gradient in others)
 
 
+@pytest.mark.parametrize("case", ["one user", "one code", "more codes than rows", "more groups than a key can number"])
+def test_few_users_and_many_codes_train(case):
+    options = {"one code": {"codebook_size": 1}, "more codes than rows": {"codebook_size": SIZE + 1}}
+    options["more groups than a key can number"] = {"num_levels": 8, "codebook_size": 256}
+    model = ranker(auxiliary_weight=0.0, **options.get(case, {}))
+    features, labels, _ = batch()
+    if case == "one user":
+        features = {n: x if n == "item" else tf.repeat(x[:1], SIZE, axis=0) for n, x in features.items()}
+    model.build_from_schema()
+    with tf.GradientTape() as tape:
+        [loss], logits = losses_of(model, features, labels)
+    if case.startswith("one"):
+        whole, _ = reference.group_losses(labels[:, 0], logits.numpy()[:, 0], np.zeros((SIZE, 1)), 0)
+        np.testing.assert_allclose(loss, 2 * whole / 2, rtol=1e-5)  # every level is the whole batch
+    gradients = tape.gradient(loss, model.backbone.trainable_weights)
+    assert all(np.isfinite(tf.convert_to_tensor(g)).all() for g in gradients)
+    assert all(np.isfinite(weight).all() for weight in model.quantizer.get_weights())
+
+
 def test_codes_are_those_before_the_step_and_follow_it():
     model = ranker()
     features, labels, _ = batch()

@@ -110,11 +110,13 @@ def test_what_is_served_is_the_backbone_s_pass_alone(tmp_path):
         folder = serving.export(served, case.preprocessor, tmp_path / str(number), prune=False)
         found = run_signature(folder, "predict_raw", raw)["logit"]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-        nodes, of_functions = nodes_of(folder, "predict_raw")
-        assert len(of_functions) > 50
-        assert not [node.name for node in of_functions if "quantizer" in node.name or "groups_" in node.name]
-        assert not [node.op for node in of_functions if node.op in ("ArgMin", "CheckNumerics")]
-        assert ("user_codes" in meta_graph(folder).signature_def) == has_variables
+        signatures = set(meta_graph(folder).signature_def) - {"__saved_model_init_op"}
+        assert ("user_codes" in signatures) == has_variables and {"serving_default", "predict_raw"} <= signatures
+        for signature in signatures - {"user_codes"}:
+            nodes, of_functions = nodes_of(folder, signature)
+            assert len(of_functions) > 50, signature
+            assert not [node.name for node in of_functions if "quantizer" in node.name or "groups_" in node.name]
+            assert not [node.op for node in of_functions if node.op in ("ArgMin", "CheckNumerics")]
         codebooks = [node for node in nodes if node.op == "VarHandleOp" and "codebooks" in node.name]
         assert bool(codebooks) == has_variables
 
@@ -189,3 +191,26 @@ def test_it_trains_in_graphs_and_under_xla(two_replicas):
     history = model.fit(examples.dataset(size=SIZE, batch_size=SIZE), epochs=2, verbose=0).history
     assert all(np.isfinite(values).all() for values in history.values())
     assert 1 <= history["group_size_1"][0] <= SIZE / 2
+
+
+BY_GRADIENT = {"codebook_update": "gradient", "commitment_weight": 0.25}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, BY_GRADIENT], ids=["ema", "gradient"])
+def test_a_step_on_two_replicas_is_that_of_one_device(options, two_replicas):
+    features, labels, _ = batch()
+    start, ends, codes = None, [], []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            model = ranker(gather_groups=True, **options)
+            model.compile(tf.keras.optimizers.SGD(0.1))
+        start = model.get_weights() if start is None else start
+        model.set_weights(start)
+        model.fit(tf.data.Dataset.from_tensors((features, labels)), verbose=0)
+        ends.append(model.get_weights())
+        codes.append(model.user_codes(features))
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(*codes)
+    assert len(np.unique(codes[0], axis=0)) > 2

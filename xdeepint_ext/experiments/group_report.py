@@ -132,6 +132,7 @@ def _negatives(found: Pulls, first: int) -> str:
             ("Pull at negatives", found.pull, found.random_pull),
             ("Probability of negatives", found.probability, found.random_probability),
         )
+        if not np.isnan([first, second]).all()
     ]
     body = table(heads, rows, text=1)
     return f'{body}<div class="row">{"".join(pictures)}</div><p class="hint">{PULL_HINT}</p>'
