@@ -205,8 +205,13 @@ _GROUPCE_ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "grouping": {
         **{f"LogLoss, {name}": {"objective": "logloss", "order": order} for name, order in _SHUFFLED.items()},
         **{
-            f"{loss} by {grouping}, {name}": {"objective": _OBJECTIVES[loss], "grouping": grouping, "order": order}
-            for loss in ("+ ListCE", "JRC")
+            f"{loss} by {grouping}, {name}": {
+                "objective": _OBJECTIVES[loss],
+                "alpha": alpha,
+                "grouping": grouping,
+                "order": order,
+            }
+            for loss, alpha in (("+ ListCE", 0.5), ("JRC", 0.4))  # what the search chose for clicks
             for grouping in ("batch", "user", "session")
             for name, order in _SHUFFLED.items()
             if order in ("shuffled", grouping)
