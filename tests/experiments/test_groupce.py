@@ -317,6 +317,15 @@ def test_what_is_not_as_it_should_be_is_said():
     assert bad.failures == ["more than 5% dead", "1% or more expire", "the error does not fall"]
 
 
+def test_of_several_seeds_the_worst_shares_count():
+    one, other = np.array([0.1, 0.0]), np.array([0.0, 0.2])
+    found = codebook_health.combine([Health(7, one, other, one, one), Health(7, other, one, other, other)])
+    for worst in (found.dead, found.expired):
+        np.testing.assert_array_equal(worst, [0.1, 0.2])
+    for mean in (found.errors, found.changed):
+        np.testing.assert_allclose(mean, [0.1 / 2, 0.2 / 2])
+
+
 # -- days that follow -------------------------------------------------------------------------------------------------
 
 

@@ -4,9 +4,11 @@
 
 A row for each codebook size, batch size, and kind of codebook: with expiry and k-means start as they are, and without
 both. Two epochs each. Dead: no training record has the code after the first epoch. Expired: share of a level's codes in
-a step of that epoch. Error: mean squared length of what the levels so far leave of a training record's user, over that
-of the user. Changed: share of the training users whose code up to the level is another one after the second epoch.
-Any flag of experiments.groupce changes all rows.
+a step, over the steps that may expire codes; where two epochs have hardly any, training goes on until half the steps
+may. Error: mean squared length of what the levels so far leave of a training record's user after the first epoch, over
+that of the user. Changed: share of the training users whose code up to the level is another one after the second epoch.
+Of several seeds, the worst share of dead and expired codes, and the means of the rest. Any flag of experiments.groupce
+changes all rows.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from xdeepint_ext.experiments.code_watch import changed_shares, different_users,
 from xdeepint_ext.experiments.command_line import quieten
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.flags import define_flags, define_options, find_flagfiles, given_flags, values_of_flags
-from xdeepint_ext.experiments.group_measures import code_use
+from xdeepint_ext.experiments.group_measures import CodeUse, code_use
 from xdeepint_ext.experiments.list_inputs import open_inputs
 from xdeepint_ext.experiments.options import option
 from xdeepint_ext.experiments.run_directory import write_atomically
@@ -47,6 +49,7 @@ class Options:
 
     sizes: tuple[int, ...] = option((8, 32, 128, 256), "codebook sizes")
     batch_sizes: tuple[int, ...] = option((512, 2048, 8192), "batch sizes")
+    seeds: int = option(1, "each row is trained with the seeds 0 .. SEEDS - 1")
     output: str = option("", "gets the table, Markdown")
 
 
@@ -57,8 +60,8 @@ class Health:
     Args:
       steps: of an epoch.
       dead: after the first epoch.
-      expired: mean over its steps.
-      errors: after it.
+      expired: mean over the steps that may expire codes; 0 where none may.
+      errors: after the first epoch.
       changed: in the second epoch.
     """
 
@@ -81,7 +84,7 @@ class Health:
 
 
 def measure(config: Config) -> Health:
-    """Trains two epochs, without any evaluation.
+    """Trains two epochs at least, without any evaluation.
 
     Args:
       config: of model groupce with objective groupce.
@@ -89,24 +92,48 @@ def measure(config: Config) -> Health:
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(config.seed)
     inputs = open_inputs(config)
-    model: Any = make_model(config, inputs, 2 * inputs.steps_per_epoch)
+    steps = inputs.steps_per_epoch
+    model: Any = make_model(config, inputs, 2 * steps)
     users = different_users(inputs.batches("train"), model.fields.names)
     quantize, batches = quantize_users(model), iter(inputs.train(0))
+    uses: list[CodeUse] = []
+    codes: list[np.ndarray] = []
 
     @tf.function
-    def epoch(iterator: Any) -> None:
-        for _ in tf.range(inputs.steps_per_epoch):
+    def train(iterator: Any, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
             model.train_step(next(iterator))
 
-    epoch(batches)
+    def look_at_use() -> None:
+        uses.append(code_use(model, inputs.batches("train")))
+
+    def look_at_codes() -> None:
+        codes.append(quantize(users)[1].numpy())
+
+    # So many steps -> what is done after them.
+    plan: list[tuple[int, Callable[[], None]]] = [
+        (steps, look_at_use),
+        (steps, look_at_codes),
+        (2 * steps, look_at_codes),
+    ]
+    if model.quantizer.expire_below > 0:
+        first = model.quantizer.first_expiry
+        plan += [(first, model.reset_metrics), (max(2 * steps, 2 * first), lambda: None)]
+    done = 0
+    for step, act in sorted(plan, key=lambda part: part[0]):
+        train(batches, tf.constant(step - done))
+        act()
+        done = step
     expired = [metric.result() for metric in model.metrics if metric.name.startswith("expired_codes")]
-    use = code_use(model, inputs.batches("train"))
-    before = quantize(users)[1].numpy()
-    epoch(batches)
-    changed = changed_shares(before, quantize(users)[1].numpy())
-    return Health(
-        inputs.steps_per_epoch, use.dead, np.array(expired, np.float64), use.errors, np.array([*changed.values()])
-    )
+    changed = changed_shares(*codes)
+    return Health(steps, uses[0].dead, np.array(expired, np.float64), uses[0].errors, np.array([*changed.values()]))
+
+
+def combine(found: Sequence[Health]) -> Health:
+    """Of several seeds: the worst shares of dead and expired codes, the means of the rest."""
+    dead, expired = (np.max([getattr(health, name) for health in found], axis=0) for name in ("dead", "expired"))
+    errors, changed = (np.mean([getattr(health, name) for health in found], axis=0) for name in ("errors", "changed"))
+    return Health(found[0].steps, dead, expired, errors, changed)
 
 
 def table(found: Mapping[tuple[int, int, str], Health]) -> str:
@@ -140,7 +167,7 @@ def run(options: Options, given: Mapping[str, Any]) -> str:
     found = {}
     for size, batch, kind in itertools.product(options.sizes, options.batch_sizes, KINDS):
         values = {**QUIET, **given, "model": "groupce", "batch_size": batch, "codebook_size": size, **KINDS[kind]}
-        found[size, batch, kind] = measure(make_config(values))
+        found[size, batch, kind] = combine([measure(make_config({**values, "seed": n})) for n in range(options.seeds)])
         print(table({(size, batch, kind): found[size, batch, kind]}).splitlines()[-1], file=sys.stderr, flush=True)
     text = table(found)
     if options.output:

@@ -161,7 +161,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
         self.commitment_weight = commitment_weight
         self.seed = seed
         # Steps are counted from 1; a quotient a rounding above a whole number is that number.
-        self._first_expiry = start_step + math.floor(1 / (1 - decay) + 1e-6)
+        self.first_expiry = start_step + math.floor(1 / (1 - decay) + 1e-6)
         self._code_metrics = CodeMetrics(num_levels, codebook_size)
         self._reported = self._code_metrics.all  # Keras finds metrics in lists
 
@@ -269,7 +269,7 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, ...]:
         """The same, with rows of the batch in the place of codes that hardly have any; and which those are, (L, K)."""
         bound = tf.broadcast_to(self.expire_below * tf.reduce_mean(counts, axis=1, keepdims=True), tf.shape(counts))
-        expired = tf.logical_and(counts < bound, self.step >= self._first_expiry)
+        expired = tf.logical_and(counts < bound, self.step >= self.first_expiry)
         places = drawn_places(self.num_levels, self.codebook_size, rows.total, (self.seed, self.step))
         drawn = tf.stack(rows.at(tf.unstack(places), residuals[: self.num_levels]))
         whole = expired[:, :, tf.newaxis]
