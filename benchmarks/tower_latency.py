@@ -6,7 +6,8 @@ The towers have 4 heads of width 16 and the dot product a vector of as many numb
 items have width 16. The online part is what is left when the user's representation and the items' are at hand; of
 COLD, whose one network sees every pair as a whole, the looked-up vectors are. All is compiled by XLA for the number of
 items. Models take turns, in an order that is drawn anew for each round; nothing is trained. `--results` names what
-`experiments.compare` wrote for trained models of these kinds, for a column of how well they rank.
+`experiments.compare` wrote for trained models of these kinds, for a column of how well they rank; their widths may be
+others.
 """
 
 from __future__ import annotations

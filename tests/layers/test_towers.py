@@ -245,6 +245,17 @@ def test_all_pairs_of_sizes_that_a_graph_does_not_know():
         np.testing.assert_allclose(graph(u, i), dot(u, i), rtol=1e-6)
 
 
+def test_no_more_users_and_items_meet_than_were_asked_for():
+    met = []
+
+    def score(users, items):
+        met.append((users.shape[0], items.shape[0]))
+        return tf.matmul(users, items, transpose_b=True)
+
+    score_all_pairs(score, tf.ones((5, 2)), tf.ones((8, 2)), users_at_once=2, items_at_once=3)
+    assert set(met[1:]) == {(2, 3)} and len(met[1:]) == 3 * 3  # the first call is of nothing, to know the dtype
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 

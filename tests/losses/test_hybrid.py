@@ -60,6 +60,19 @@ def test_targets():
     np.testing.assert_allclose(losses.hybrid_rank_tower(GRADES, LOGITS, losses=rows, **side), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", ["soft", "teacher"])
+def test_targets_below_0_are_not_taken_for_padding(target):
+    """A teacher's logits are for losses on a teacher; others would leave out what is below 0."""
+    loss = HybridRankTowerLoss({losses.SoftmaxCrossEntropyLoss(): ("candidate", 1.0, target)})
+    y = {**SIDE, "teacher": TEACHER, "soft_label": TEACHER}
+    with pytest.raises(ValueError, match=f"target '{target}' of softmax_cross_entropy must be >= 0 where an item is"):
+        loss(y, LOGITS)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be >= 0 where an item is"):
+        tf.function(loss)({name: tf.constant(x) for name, x in y.items()}, tf.constant(LOGITS))
+    elsewhere = {**y, **{name: np.where(STAGES == 1, SOFT, -1.0) for name in ("teacher", "soft_label")}}
+    assert np.isfinite(loss(elsewhere, LOGITS))
+
+
 def test_the_best_grades_hold_nearly_all_the_mass_in_a_list_of_60():
     """Row by row of SoftSort of the labels: the share of the items of the row's own grade."""
     grades = np.repeat([3.0, 2.0, 1.0, 0.0], [1, 1, 1, 57])

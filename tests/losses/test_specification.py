@@ -97,6 +97,16 @@ def test_soft_sort():
     close(losses.soft_sort(GRADES, GRADES, normalize=False), -(rows * np.log(rows)).sum())
 
 
+def test_soft_sort_s_matrix():
+    """Of the reference, whose loss the library's is; that permuted items change nothing is a conformance property."""
+    found, order = reference.soft_sort_matrix(Z[0], 1.0), [1, 3, 0, 2]
+    assert found.argmax(axis=1).tolist() == np.argsort(-Z[0]).tolist() == order
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    np.testing.assert_allclose(found.sum(axis=0), [1.0581, 0.9515, 0.9157, 1.0747], atol=5e-5)
+    np.testing.assert_allclose(reference.soft_sort_matrix(Z[0], 1e-3), np.eye(4)[order], atol=1e-12)
+    np.testing.assert_allclose(reference.soft_sort_matrix(Z[0, order], 1.0), found[:, order])
+
+
 def test_soft_sort_is_the_trace_form():
     truth, found = (reference.soft_sort_matrix(x[0], 1.0) for x in (GRADES, Z))
     close(losses.soft_sort(GRADES, Z, normalize=False), -np.trace(np.ones((4, 4)) @ (truth * np.log(found))))
@@ -134,6 +144,14 @@ def test_rankmax_does_not_care_once_the_rest_is_1_below():
     z, y = np.array([[2.0, 0.9, 1.0, -3.0]]), np.array([[1.0, 0.0, 0.0, 0.0]])
     assert float(losses.rankmax(y, z)) == 0
     assert not gradient(lambda x: losses.rankmax(y, x), z).any()
+
+
+def test_rankmax_is_never_negative_and_does_not_feel_a_shift():
+    z, positives = np.random.default_rng(0).normal(size=(50, 6), scale=2.0), np.eye(6)[np.arange(50) % 6]
+    for cls in (losses.RankmaxLoss, losses.AdaptiveMarginRankmaxLoss):
+        terms = cls(reduction="none")(positives, z)  # a list with one positive is one term
+        assert np.min(terms) >= 0 and np.max(terms) > 1
+        close(cls(reduction="none")(positives, z + 7), terms)
 
 
 def test_the_constant_margin_is_the_printed_formula():

@@ -163,6 +163,7 @@ def test_losses_added_by_layers_count_under_xla(make):
         ({"expert_prior": [0.5, 0.5]}, "prior must be 5 positive shares of sum 1"),
         ({"exit_prior": [0.5, 0.5]}, "prior must be 3 positive shares of sum 1"),
         ({"exit_k": [(10, 4)]}, r"k must be in 1 \.\. 3"),
+        ({"exit_k": [3, 2, 1]}, r"k must be a whole number, or pairs \(step, k\); got \[3, 2, 1\]"),
         ({"num_layers": 0}, "num_layers must be >= 1, got 0"),
         ({"exit_steps": 0}, "exit_steps must be >= 1, got 0"),
     ],

@@ -233,6 +233,12 @@ def test_fibinet(schema):
         (lambda: DCNV2(ONE_TASK, structure="serial"), "DCNV2: structure must be one of .*, got 'serial'"),
         (lambda: DynInt(ONE_TASK, mode="static"), "DynInt: mode must be one of .*, got 'static'"),
         (lambda: DynInt(ONE_TASK, width=6), "num_subspaces must divide the embedding width 6, got 4"),
+        (lambda: DynInt(ONE_TASK, rank=0), "DynamicWeightedPIN: rank must be >= 1, got 0"),
+        (
+            lambda: DynInt.from_embeddings(5, 4, mode="generated", num_subspaces=2, rank=11),
+            "DynInt: rank must be at most F h = 10, the rows of the interaction layers; got 11",
+        ),
+        (lambda: DynInt(ONE_TASK, mode="generated", num_subspaces=1), "DynInt: rank must be at most F h = .* got 64"),
         (lambda: DeepCrossing(ONE_TASK, units=[]), r"ResidualUnits: units must be widths > 0, got \[\]"),
         (
             lambda: PNN(ONE_TASK, inner_products=False, outer_product=None),

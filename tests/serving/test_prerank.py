@@ -47,6 +47,12 @@ def test_candidates_are_each_user_s_own(shop, cache):
         shop.check_best(user, ids, 4, ranked[user].items, ranked[user].logits)
 
 
+def test_a_candidate_named_twice_is_ranked_once(shop, cache):
+    ids = [shop.ids[n] for n in (4, 2, 4, 7, 2)]
+    (ranked,) = Preranker(shop.towers, cache).rank(shop.users[:1], 4, [ids])
+    shop.check_best(0, [shop.ids[n] for n in (4, 2, 7)], 4, ranked.items, ranked.logits)
+
+
 def test_candidates_that_the_cache_lacks_are_an_error_or_counted(shop, cache):
     candidates = [[shop.ids[0], "gone", shop.ids[1], "lost"], [shop.ids[2]], ["gone"]]
     with pytest.raises(CacheError, match=r"row 1: 2 of 4 candidates are not in the item cache .* first is 'gone'"):

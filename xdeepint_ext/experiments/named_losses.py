@@ -64,7 +64,10 @@ def _sorted_more(weight: float) -> HybridRankTowerLoss:
 
 
 def _literal() -> HybridRankTowerLoss:
-    """As the slides print it: raw probabilities of the teacher, margin 1, sums in place of means inside a list."""
+    """As the slides print it: raw probabilities of the teacher, margin 1, sums in place of means inside a list.
+
+    SoftSort's labels keep a temperature of their own, where the slides have one for both.
+    """
     return HybridRankTowerLoss(
         [
             (SoftmaxDistillationLoss("sigmoid"), (_IMPRESSIONS, 1.0, "teacher")),

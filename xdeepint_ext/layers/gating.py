@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,8 +126,8 @@ class TopKGate(tf.keras.layers.Layer):
       Gates (B, E), 0 where an expert is not chosen; a row sums to 1.
 
     Raises:
-      ValueError: k is not in 1 .. E, steps do not rise, the prior does not have E positive shares of sum 1, or another
-        argument is out of range.
+      ValueError: k is neither a number nor pairs, or not in 1 .. E, steps do not rise, the prior does not have E
+        positive shares of sum 1, or another argument is out of range.
 
     Example:
       >>> TopKGate(num_experts=5, k=2)(tf.ones((8, 160))).shape
@@ -162,7 +163,7 @@ class TopKGate(tf.keras.layers.Layer):
         if not 0 <= jitter <= 1:
             raise ValueError(f"TopKGate: jitter must be in [0, 1], got {jitter}")
         self.num_experts = num_experts
-        self.k = k if isinstance(k, int) else [(int(step), int(value)) for step, value in k]
+        self.k = as_schedule(k)
         self.noise = noise
         self.prior = _checked_prior(prior, num_experts)
         self.balance_weight = balance_weight
@@ -246,6 +247,18 @@ class TopKGate(tf.keras.layers.Layer):
             "projection_size": self.projection_size,
             "reduction_ratio": self.reduction_ratio,
         }
+
+
+def as_schedule(k: Any) -> int | list[tuple[int, int]]:
+    """`TopKGate`'s argument k as a number, or as pairs (step, k).
+
+    Raises:
+      ValueError: it is neither.
+    """
+    try:
+        return int(k) if isinstance(k, numbers.Integral) else [(int(step), int(value)) for step, value in k]
+    except (TypeError, ValueError):
+        raise ValueError(f"TopKGate: k must be a whole number, or pairs (step, k); got {k!r}") from None
 
 
 def _check_schedule(k: int | list[tuple[int, int]], num_experts: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.losses.base import MEAN_REDUCTIONS, Part, RankingLoss, functional
-from xdeepint_ext.losses.checks import as_dense
+from xdeepint_ext.losses.checks import as_dense, require
 from xdeepint_ext.losses.distillation import SoftmaxDistillationLoss, TeacherLoss
 from xdeepint_ext.losses.rankmax import AdaptiveMarginRankmaxLoss
 from xdeepint_ext.losses.sorting import SoftSortLoss
@@ -127,7 +127,8 @@ class HybridRankTowerLoss(SumOfLosses):
       sample_weight: (B, L) or (B,).
 
     Raises:
-      ValueError: see `SumOfLosses`; a stage or target is unknown, or a loss on a teacher has another target.
+      ValueError: see `SumOfLosses`; a stage or target is unknown, a loss on a teacher has another target, or a loss on
+        labels a target below 0 where an item is (not checked under XLA).
 
     Example:
       >>> loss = HybridRankTowerLoss({AdaptiveMarginRankmaxLoss(): ("all", 1.0, "hard")})
@@ -163,9 +164,29 @@ class HybridRankTowerLoss(SumOfLosses):
         logits, side, sample_weight = as_dense(y_pred, self.sides(y_true), sample_weight, "label")
         found = []
         for loss, (stages, weight, target) in zip(self.losses, self.terms, strict=True):
-            given = _restricted(side, stages, target, isinstance(loss, TeacherLoss))
+            given = self._restricted(side, loss, stages, target)
             found += [p._replace(weight=weight * p.weight) for p in loss.parts(given, logits, sample_weight)]
         return found
+
+    def _restricted(
+        self, side: Mapping[str, Any], loss: RankingLoss, stages: tuple[str, ...] | str, target: str
+    ) -> dict[str, tf.Tensor]:
+        """What one loss gets: its target, and padding in place of the items of other stages."""
+        labels = tf.convert_to_tensor(side["label"])
+        here = tf.logical_not(labels < 0)
+        if stages != "all":
+            stage = tf.cast(side["stages"], tf.int32)
+            wanted = [stage == STAGES[name] for name in stages]
+            here = tf.logical_and(here, tf.reduce_any(tf.stack(wanted), axis=0))
+        if isinstance(loss, TeacherLoss):
+            return {"teacher": side["teacher"], "list_mask": here}
+        values = tf.convert_to_tensor(side[TARGETS[target]])
+        values = tf.minimum(values, tf.ones_like(values)) if target == "binary" else values
+        if TARGETS[target] != "label":
+            below = tf.reduce_any(tf.logical_and(here, values < 0))
+            message = f"{self.name}: target {target!r} of {loss.name} must be >= 0 where an item is: below 0 is padding"
+            values = require(tf.logical_not(below), values, message)
+        return {"label": tf.where(here, values, -tf.ones_like(values))}
 
 
 @register
@@ -198,20 +219,3 @@ def _stages(stages: Any) -> tuple[str, ...] | str:
     if unknown or not names:
         raise ValueError(f"stages must be 'all' or some of {sorted(STAGES)}, got {unknown or stages}")
     return names
-
-
-def _restricted(
-    side: Mapping[str, Any], stages: tuple[str, ...] | str, target: str, of_teacher: bool
-) -> dict[str, tf.Tensor]:
-    """What one loss gets: its target, and padding in place of the items of other stages."""
-    labels = tf.convert_to_tensor(side["label"])
-    here = tf.logical_not(labels < 0)
-    if stages != "all":
-        stage = tf.cast(side["stages"], tf.int32)
-        wanted = [stage == STAGES[name] for name in stages]
-        here = tf.logical_and(here, tf.reduce_any(tf.stack(wanted), axis=0))
-    if of_teacher:
-        return {"teacher": side["teacher"], "list_mask": here}
-    values = tf.convert_to_tensor(side[TARGETS[target]])
-    values = tf.minimum(values, tf.ones_like(values)) if target == "binary" else values
-    return {"label": tf.where(here, values, -tf.ones_like(values))}

@@ -19,6 +19,7 @@ from xdeepint_ext.layers import (
     SparseMoE,
     TopKGate,
 )
+from xdeepint_ext.layers.gating import as_schedule
 from xdeepint_ext.models.ranking_model import RankingModel
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.utils.dtypes import full_precision
@@ -130,9 +131,9 @@ class AdaEnsemble(RankingModel):
         self._options: dict[str, Any] = {
             "num_layers": num_layers,
             "experts": list(experts),
-            "k": k if isinstance(k, int) else [list(pair) for pair in k],
+            "k": _as_lists(as_schedule(k)),
             "expert_prior": None if expert_prior is None else list(expert_prior),
-            "exit_k": exit_k if exit_k is None or isinstance(exit_k, int) else [list(pair) for pair in exit_k],
+            "exit_k": None if exit_k is None else _as_lists(as_schedule(exit_k)),
             "exit_steps": exit_steps,
             "exit_prior": None if exit_prior is None else list(exit_prior),
             "combine": combine,
@@ -205,3 +206,8 @@ class AdaEnsemble(RankingModel):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._options}
+
+
+def _as_lists(k: int | list[tuple[int, int]]) -> int | list[list[int]]:
+    """A schedule as JSON has it."""
+    return k if isinstance(k, int) else [list(pair) for pair in k]

@@ -38,7 +38,7 @@ class DynInt(RankingModel):
       name: of the model.
 
     Raises:
-      ValueError: mode is unknown, or an argument of the layer is out of range.
+      ValueError: mode is unknown, an argument of the layer is out of range, or the rank is above F h.
 
     Example:
       >>> from xdeepint_ext.schema import Feature, Schema
@@ -89,6 +89,11 @@ class DynInt(RankingModel):
             **ranked,
             **(layer_options or {}),
         )
+        rows = num_subspaces * (self.schema.num_fields if self.schema is not None else self.num_fields or 0)
+        if getattr(self.pin, "rank", 0) > rows:
+            raise ValueError(
+                f"DynInt: rank must be at most F h = {rows}, the rows of the interaction layers; got {self.pin.rank}"
+            )
 
     def interaction(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The dynamic interaction layers."""

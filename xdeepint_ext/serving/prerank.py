@@ -100,7 +100,8 @@ class Preranker:
         Args:
           rows: the users' columns.
           top_k: most items of each.
-          candidates: for each user the ids among which to choose; None = the whole cache.
+          candidates: for each user the ids among which to choose, each once, however often it is named; None = the
+            whole cache.
           **options: see `xdeepint_ext.serving.rows.typed`.
 
         Raises:
@@ -136,7 +137,8 @@ class Preranker:
                 f"{self.cache.folder}, the first is {ids[missing[0]]!r}; bring the cache up to date, or skip them"
             )
         self.not_in_cache += len(missing)
-        positions = positions[positions >= 0]
+        _, first = np.unique(positions, return_index=True)
+        positions = positions[np.sort(first[positions[first] >= 0])]
         best = _Best(top_k)
         for begin in range(0, len(positions), self._items_at_once):
             vectors = self.cache.vectors(positions[begin : begin + self._items_at_once])
