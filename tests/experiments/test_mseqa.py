@@ -39,6 +39,15 @@ def _tokenizers():
 SLOW = pytest.mark.slow
 
 
+def config_of(*arguments):
+    """The config of a command line."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    define_options([MseqaConfig], values)
+    values(["mseqa", *find_flagfiles(list(arguments))])
+    return MseqaConfig(**values_of_flags(MseqaConfig, values))
+
+
 @pytest.mark.parametrize("heads", ["tagger", pytest.param("two_heads", marks=SLOW), pytest.param("single", marks=SLOW)])
 def test_a_run_leaves_everything(heads, tmp_path):
     config = MseqaConfig(model_dir=str(tmp_path / "m"), heads=heads, export=True, **TINY)
@@ -46,6 +55,7 @@ def test_a_run_leaves_everything(heads, tmp_path):
     assert metrics["steps"] == 6 and metrics["test.questions"] == 6
     assert "generated reports (24), from random weights" in metrics["notes"][0]
     left = {path.name for path in (tmp_path / "m").iterdir()}
+    assert config_of(f"--flagfile={tmp_path / 'm' / 'flags.txt'}") == config
     assert {"flags.txt", "checkpoints", "tensorboard", "metrics.json", "report.html", "saved_model"} <= left
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["test.exact_f1"] == metrics["test.exact_f1"]
     report = (tmp_path / "m" / "report.html").read_text()
@@ -132,6 +142,7 @@ def test_rates_rise_and_fall():
     [
         ({"heads": "x"}, "heads must be one of"),
         ({"batch_size": 0}, "batch_size must be >= 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be >= 1"),
         ({"learning_rate": 0.0}, "learning_rate > 0"),
         ({"checkpoint": "model.safetensors"}, "checkpoint needs tokenizer_dir"),
     ],
@@ -146,11 +157,7 @@ def test_bad_flags(options, message):
     [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base")), ("real", ("bio", 16, "small"))],
 )
 def test_flagfiles_make_a_config(name, expected):
-    values = flags.FlagValues()
-    flags.DEFINE_string("flagfile", "", "", flag_values=values)
-    define_options([MseqaConfig], values)
-    values(["mseqa", *find_flagfiles([f"--flagfile=mseqa_{name}"])])
-    config = MseqaConfig(**values_of_flags(MseqaConfig, values))
+    config = config_of(f"--flagfile=mseqa_{name}")
     assert (config.scheme, config.batch_size, config.size) == expected
 
 

@@ -72,7 +72,8 @@ class MseqaConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("reports", "test_reports", "batch_size", "epochs", "max_steps", "patience", "eval_every"):
+        counts = ("reports", "test_reports", "batch_size", "epochs", "max_steps", "patience", "eval_every")
+        for name in (*counts, "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
