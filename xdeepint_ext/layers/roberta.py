@@ -59,7 +59,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
       (B, n, width), in the compute dtype; what stands at padding is of no use.
 
     Raises:
-      ValueError: num_heads does not divide width, an unknown position_start, or n is too large.
+      ValueError: num_heads does not divide width, an unknown start, or n is too large.
 
     Example:
       >>> encoder = RobertaEncoder.of_size("tiny", vocab_size=10)
