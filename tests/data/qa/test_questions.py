@@ -20,6 +20,8 @@ ODD = "Um ١٢:٣٠ فتحت مريم الباب 🚪👩‍👩‍👧. Cafe\u0
     [
         ({"question": " \n"}, "the question is empty"),
         ({"context": ""}, "the context is empty"),
+        ({"context": "Tom \ud83d came."}, r"the context has half a character at 4, '\\ud83d'"),
+        ({"question": "Who\udeaa?"}, "the question has half a character at 3"),
         ({"answers": (Answer("", (0,)),)}, "an answer is empty"),
         ({"answers": (Answer("Ann", ()),)}, "'Ann' is not in the context"),
         ({"answers": (Answer("Ann", (4,)),)}, "not in the context at character 4, where 'cam' stands"),
@@ -40,6 +42,13 @@ def test_spans_that_touch_are_no_overlap():
 def test_occurrences():
     assert occurrences("aa", "aaaa") == (0, 1, 2)
     assert occurrences("x", "aaaa") == occurrences("", "a") == ()
+
+
+def test_occurrences_inside_words_are_the_last_resort():
+    assert occurrences("he", "The other said he, not she: he.") == (15, 28)
+    assert occurrences("20", "2019: 20-yard, 20%") == (6, 15)
+    assert occurrences("(he", "x(he") == (1,)
+    assert occurrences("male", "two females") == (6,)
 
 
 def squad(answers, **more):
@@ -108,6 +117,15 @@ def test_multispanqa_is_joined_words(tmp_path):
 def test_wrong_files_are_named(tmp_path, content, format, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, content, format)
+
+
+def test_a_cut_file_is_named(tmp_path):
+    file = tmp_path / "file.json.gz"
+    whole = gzip.compress(json.dumps(squad([TOM])).encode())
+    for damaged in (whole[:-12], whole[:20] + b"\xff" * 8 + whole[28:], b"{}"):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"file\.json\.gz is not JSON"):
+            read_questions(file, "squad")
 
 
 def test_wrong_questions_may_be_allowed_and_are_counted(tmp_path):
