@@ -99,10 +99,11 @@ def test_a_prepared_directory(tmp_path):
         for i in range(12)
     ]
     write_questions(tmp_path / "d", {"train": questions[:8], "test": questions[8:]}, "mine")
-    options = {**TINY, "early_stopping": "none"}
+    options = {**TINY, "early_stopping": "none", "batch_size": 4, "max_steps": 1}
     run = execute_mseqa(MseqaConfig(data_dir=str(tmp_path / "d"), **options))
     assert run.metrics["dataset"] == "mine" and "valid.exact_f1" not in run.metrics
     assert load_questions(tmp_path / "d", "test") == list(run.questions["test"])
+    assert run.metrics["notes"] == ["trained on f.json (8), from random weights", "4 of 8 training windows seen"]
     with pytest.raises(ValueError, match="'valid' is empty or absent"):
         execute_mseqa(MseqaConfig(data_dir=str(tmp_path / "d"), **TINY))
 
@@ -129,6 +130,13 @@ def test_highlighted_text_is_the_text():
     assert html == (
         '&lt;<mark class="right">Tom</mark><mark class="wrong">&gt; &amp;</mark> <mark class="missed">مريم</mark> 🚪'
     )
+
+
+def test_an_answer_is_right_at_any_of_its_places():
+    question = Question("1", "?", "Tom, Tom, Ann", (Answer("Tom", (0, 5)), Answer("Ann", (10,))))
+    second = highlighted(question, [Found("Tom", 5, 8, 0.5)])
+    assert second == 'Tom, <mark class="right">Tom</mark>, <mark class="missed">Ann</mark>'
+    assert highlighted(question, []).startswith('<mark class="missed">Tom</mark>, Tom, ')
 
 
 def test_rates_rise_and_fall():

@@ -221,6 +221,9 @@ def _describe(config: MseqaConfig, data: MseqaData, model: SpanModel, state: Run
     start = f"starting from {os.path.basename(config.checkpoint)}" if config.checkpoint else "from random weights"
     notes = [f"trained on {sources}, {start}"]
     windows = data.windows("train")
+    seen = now.step * config.batch_size
+    if seen < len(windows):
+        notes.append(f"{seen:,} of {len(windows):,} training windows seen")
     if windows.cut_taggings:
         cut = f"{windows.cut_taggings:,} training questions have more than {config.max_taggings} gold taggings"
         notes.append(f"{cut}; the first count")
