@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES, STRATEGY_HELP
+from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES, STRATEGY_HELP, settings_of
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.layers.roberta import SIZES
 from xdeepint_ext.layers.tagging import SCHEMES
@@ -89,6 +89,12 @@ class MseqaConfig:
     def model(self) -> str:
         """The experiment's name."""
         return "mseqa"
+
+    def settings(self) -> str:
+        """All that changes training, data and seed apart, as `flag=value ...` without defaults."""
+        default = type(self)().flags("training")
+        changed = {n: v for n, v in self.flags("training").items() if n != "seed" and v != default[n]}
+        return settings_of(self.model, changed)
 
     def flags(self, changes: str | None = None) -> dict[str, Any]:
         """Every option by name; only those whose other values change `changes`, where that is given."""
