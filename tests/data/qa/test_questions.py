@@ -5,6 +5,7 @@ import gzip
 import json
 
 import pytest
+import tensorflow as tf
 
 from xdeepint_ext.data.manifest import DataError, Manifest
 from xdeepint_ext.data.qa.formats import read_questions
@@ -176,6 +177,15 @@ def test_damaged_records_are_named(tmp_path):
     (file,) = tmp_path.glob("*.tfrecord")
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(DataError, match=r"train-00000-of-00001.tfrecord, record 2"):
+        load_questions(tmp_path, "train")
+
+
+def test_records_of_something_else_are_named(tmp_path):
+    write_questions(tmp_path, {"train": QUESTIONS}, "mine")
+    (file,) = tmp_path.glob("*.tfrecord")
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(b"\xffno example")
+    with pytest.raises(DataError, match=r"train-00000-of-00001.tfrecord, record 0"):
         load_questions(tmp_path, "train")
 
 
