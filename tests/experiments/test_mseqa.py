@@ -153,6 +153,7 @@ def test_rates_rise_and_fall():
         ({"checkpoint_every": 0}, "checkpoint_every must be >= 1"),
         ({"learning_rate": 0.0}, "learning_rate > 0"),
         ({"checkpoint": "model.safetensors"}, "checkpoint needs tokenizer_dir"),
+        ({"checkpoint": "m", "tokenizer_dir": "t", "max_length": 520}, "max_length must be at most RoBERTa's 512"),
     ],
 )
 def test_bad_flags(options, message):

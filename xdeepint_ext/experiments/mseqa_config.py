@@ -16,6 +16,9 @@ __all__ = ["HEADS", "MseqaConfig"]
 HEADS = ("tagger", "two_heads", "single")
 """`MultiSpanTagger`, `MultiHeadSpanQA`, and the baseline `SingleSpanQA`."""
 
+LONGEST = 512
+"""RoBERTa's most tokens."""
+
 STOPPING = ("exact_f1", "partial_f1", "drop_f1", "none")
 
 
@@ -84,6 +87,8 @@ class MseqaConfig:
             )
         if self.checkpoint and not self.tokenizer_dir:
             raise ValueError("checkpoint needs tokenizer_dir: the vocab.json and merges.txt that its ids come from")
+        if self.checkpoint and self.max_length > LONGEST:
+            raise ValueError(f"max_length must be at most RoBERTa's {LONGEST} with a checkpoint, got {self.max_length}")
 
     @property
     def model(self) -> str:
