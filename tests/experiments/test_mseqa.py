@@ -39,6 +39,15 @@ def _tokenizers():
 SLOW = pytest.mark.slow
 
 
+def config_of(*arguments):
+    """The config of a command line."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    define_options([MseqaConfig], values)
+    values(["mseqa", *find_flagfiles(list(arguments))])
+    return MseqaConfig(**values_of_flags(MseqaConfig, values))
+
+
 @pytest.mark.parametrize("heads", ["tagger", pytest.param("two_heads", marks=SLOW), pytest.param("single", marks=SLOW)])
 def test_a_run_leaves_everything(heads, tmp_path):
     config = MseqaConfig(model_dir=str(tmp_path / "m"), heads=heads, export=True, **TINY)
@@ -46,6 +55,7 @@ def test_a_run_leaves_everything(heads, tmp_path):
     assert metrics["steps"] == 6 and metrics["test.questions"] == 6
     assert "generated reports (24), from random weights" in metrics["notes"][0]
     left = {path.name for path in (tmp_path / "m").iterdir()}
+    assert config_of(f"--flagfile={tmp_path / 'm' / 'flags.txt'}") == config
     assert {"flags.txt", "checkpoints", "tensorboard", "metrics.json", "report.html", "saved_model"} <= left
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["test.exact_f1"] == metrics["test.exact_f1"]
     report = (tmp_path / "m" / "report.html").read_text()
@@ -89,10 +99,11 @@ def test_a_prepared_directory(tmp_path):
         for i in range(12)
     ]
     write_questions(tmp_path / "d", {"train": questions[:8], "test": questions[8:]}, "mine")
-    options = {**TINY, "early_stopping": "none"}
+    options = {**TINY, "early_stopping": "none", "batch_size": 4, "max_steps": 1}
     run = execute_mseqa(MseqaConfig(data_dir=str(tmp_path / "d"), **options))
     assert run.metrics["dataset"] == "mine" and "valid.exact_f1" not in run.metrics
     assert load_questions(tmp_path / "d", "test") == list(run.questions["test"])
+    assert run.metrics["notes"] == ["trained on f.json (8), from random weights", "4 of 8 training windows seen"]
     with pytest.raises(ValueError, match="'valid' is empty or absent"):
         execute_mseqa(MseqaConfig(data_dir=str(tmp_path / "d"), **TINY))
 
@@ -121,6 +132,13 @@ def test_highlighted_text_is_the_text():
     )
 
 
+def test_an_answer_is_right_at_any_of_its_places():
+    question = Question("1", "?", "Tom, Tom, Ann", (Answer("Tom", (0, 5)), Answer("Ann", (10,))))
+    second = highlighted(question, [Found("Tom", 5, 8, 0.5)])
+    assert second == 'Tom, <mark class="right">Tom</mark>, <mark class="missed">Ann</mark>'
+    assert highlighted(question, []).startswith('<mark class="missed">Tom</mark>, Tom, ')
+
+
 def test_rates_rise_and_fall():
     schedule = WarmupThenLinear(2.0, steps=10, warmup=4)
     rates = [float(schedule(step)) for step in range(10)]
@@ -132,8 +150,10 @@ def test_rates_rise_and_fall():
     [
         ({"heads": "x"}, "heads must be one of"),
         ({"batch_size": 0}, "batch_size must be >= 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be >= 1"),
         ({"learning_rate": 0.0}, "learning_rate > 0"),
         ({"checkpoint": "model.safetensors"}, "checkpoint needs tokenizer_dir"),
+        ({"checkpoint": "m", "tokenizer_dir": "t", "max_length": 520}, "max_length must be at most RoBERTa's 512"),
     ],
 )
 def test_bad_flags(options, message):
@@ -146,11 +166,7 @@ def test_bad_flags(options, message):
     [("tase", ("io", 12, "large")), ("multispanqa", ("bio", 4, "base")), ("real", ("bio", 16, "small"))],
 )
 def test_flagfiles_make_a_config(name, expected):
-    values = flags.FlagValues()
-    flags.DEFINE_string("flagfile", "", "", flag_values=values)
-    define_options([MseqaConfig], values)
-    values(["mseqa", *find_flagfiles([f"--flagfile=mseqa_{name}"])])
-    config = MseqaConfig(**values_of_flags(MseqaConfig, values))
+    config = config_of(f"--flagfile=mseqa_{name}")
     assert (config.scheme, config.batch_size, config.size) == expected
 
 

@@ -65,6 +65,10 @@ def test_positions_bound_the_length():
     assert encoder(IDS[:, :7]).shape == (3, 7, 32)
     with pytest.raises(ValueError, match="n <= 7, got n=8"):
         encoder(IDS)
+    graph = tf.function(encoder, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    assert graph(IDS[:, :7]).shape == (3, 7, 32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="n <= 7: cut texts into windows"):
+        graph(IDS)
 
 
 def test_sizes_are_roberta_s():

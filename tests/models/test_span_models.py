@@ -131,6 +131,38 @@ def test_windows_merge_to_what_one_window_gives(scheme_empty):
         np.testing.assert_allclose(answers[1][name], answers[0][name], rtol=1e-5)
 
 
+def answer_of_two_windows(cls, outputs, **options):
+    """The answers to a report of eight tokens in two windows of four; the model's outputs are given."""
+
+    class Given(cls):
+        def call(self, inputs, training=None):
+            return tf.nest.map_structure(lambda value: tf.constant(value, tf.float32), outputs)
+
+    rows = [window(np.full(8, 7), first, first + 4, first, first + 4, 0, 9) for first in (0, 4)]
+    ids, reports, positions, offsets = (tf.constant(np.array(x, np.int32)) for x in zip(*rows, strict=True))
+    out = Given(encoder(), **options).answer(ids, reports, positions, offsets)
+    return [start // 3 for start in out["start"].numpy()]
+
+
+@pytest.mark.parametrize(
+    ("answered", "found"), [((False, False), []), ((True, False), [1]), ((False, True), [5]), ((True, True), [5])]
+)
+def test_no_answer_is_what_every_window_says(answered, found):
+    edges = np.zeros((2, 9, 2))
+    for row, there in enumerate(answered):
+        edges[row, 4 + 1 if there else 0] = 8.0 + row  # the second token of the window, or <s>
+    assert answer_of_two_windows(SingleSpanQA, edges, allow_empty=True) == found
+
+
+@pytest.mark.parametrize(("second", "found"), [([4.0, 0.0], [5]), ([0.0, 5.0], [1, 5]), ([0.0, 2.0], [5])])
+def test_a_head_must_be_likely_in_every_window(second, found):
+    edges, tags = np.zeros((2, 9, 2)), np.zeros((2, 9, 3))
+    edges[1, 5] = 9.0
+    tags[:, :, 0], tags[:, 5, 1] = 5.0, 9.0  # the multi head finds one in each window
+    heads = [[3.0, 0.0], second]
+    assert answer_of_two_windows(MultiHeadSpanQA, {"edges": edges, "tags": tags, "heads": heads}) == found
+
+
 def window(text, first, last, own_first, own_last, report, length):
     """Ids, report, positions and offsets of the tokens [first, last) of a text, which answers for [own)."""
     ids = np.full(length, 1)

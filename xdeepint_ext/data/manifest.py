@@ -80,10 +80,15 @@ class Manifest:
         return hashlib.sha256(json.dumps(self.tables, sort_keys=True).encode()).hexdigest()[:16]
 
     def fingerprint(self) -> str:
-        """`table_fingerprint`, and of lists all that says how they were drawn: equal data have equal ones."""
-        if self.lists is None:
+        """Equal data have equal ones: `table_fingerprint`, and of lists all that says how they were drawn.
+
+        Without tables, as questions are, what the files hold: their records and bytes, and the notes.
+        """
+        if self.lists is None and self.tables:
             return self.table_fingerprint()
         content = {"tables": self.tables, "lists": self.lists, "notes": self.notes}
+        if not self.tables:
+            content["splits"] = dataclasses.asdict(self)["splits"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, data_dir: str | os.PathLike[str]) -> None:

@@ -163,11 +163,21 @@ class Config:
 
     def settings(self) -> str:
         """The model and all that changes its training, data and seed apart, as `flag=value ...` without defaults."""
-        return canonical(" ".join([f"model={self.model}", *(f"{n}={_text(v)}" for n, v in self.changed().items())]))
+        return settings_of(self.model, self.changed())
 
     def fingerprint(self) -> str:
         """SHA-256 (first 12 hex digits) of `settings`."""
-        return hashlib.sha256(self.settings().encode()).hexdigest()[:12]
+        return fingerprint_of(self.settings())
+
+
+def settings_of(model: str, changed: Mapping[str, Any]) -> str:
+    """A model and its options' values as `flag=value ...`, in order."""
+    return canonical(" ".join([f"model={model}", *(f"{name}={_text(value)}" for name, value in changed.items())]))
+
+
+def fingerprint_of(settings: str) -> str:
+    """SHA-256 (first 12 hex digits)."""
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def canonical(settings: str) -> str:

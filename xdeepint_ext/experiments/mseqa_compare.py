@@ -1,17 +1,17 @@
 r"""Trains the models of spans alike, several seeds each, and makes a table of how well they answer.
 
-    python -m xdeepint_ext.experiments.mseqa_compare --output_dir=compared
-    python -m xdeepint_ext.experiments.mseqa_compare --output_dir=compared --flagfile=mseqa_real --data_dir=DATA
+    python -m xdeepint_ext.experiments.mseqa_compare --results=results/mseqa.csv --output_dir=compared
+    python -m xdeepint_ext.experiments.mseqa_compare --results=results/mseqa.csv --output_dir=compared-real \
+        --flagfile=mseqa_real --data_dir=DATA
 
-Each run has a folder in `--output_dir`; a finished one is read and not repeated. Any flag of `experiments.mseqa`
-changes all rows. Written are mseqa.md and mseqa.csv.
+Finished runs are in `--results` and are not repeated; one that is under way has a folder in `--output_dir`, from which
+it goes on. Any flag of `experiments.mseqa` changes all rows. Written is mseqa.md.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,13 @@ import tensorflow as tf
 from absl import app, flags
 
 from xdeepint_ext.experiments.command_line import quieten
+from xdeepint_ext.experiments.config import fingerprint_of
 from xdeepint_ext.experiments.flags import define_options, find_flagfiles, values_of_flags
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
+from xdeepint_ext.experiments.mseqa_data import manifest_of
 from xdeepint_ext.experiments.mseqa_running import run_mseqa
 from xdeepint_ext.experiments.options import option
+from xdeepint_ext.experiments.results import Results, commit_of_package
 from xdeepint_ext.experiments.run_directory import write_atomically
 
 __all__ = ["ROWS", "compare_mseqa"]
@@ -51,7 +54,7 @@ SHOWN = {
 }
 """Metric of the test part -> column; exact F1 of all questions comes first, then of those with one answer and so on."""
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+Runs = Mapping[str, Sequence[Mapping[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +66,14 @@ class Options:
     """
 
     output_dir: str = option("", "gets the table, and a folder for each run")
+    results: str = option("", "CSV file of finished runs; made where it is absent")
     rows: tuple[str, ...] = option(tuple(ROWS), f"rows of the table, of {','.join(ROWS)}")
     seeds: int = option(3, "each row is trained with the seeds 0 .. SEEDS - 1")
 
     def __post_init__(self) -> None:
-        if not self.output_dir:
-            raise ValueError("--output_dir must be given")
+        for name in ("output_dir", "results"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} must be given")
         unknown = [name for name in self.rows if name not in ROWS]
         if unknown or not self.rows:
             raise ValueError(f"--rows must be some of {list(ROWS)}, got {list(self.rows)}")
@@ -85,24 +90,44 @@ def compare_mseqa(options: Options, config: MseqaConfig) -> str:
 
     Returns:
       The table, as in mseqa.md.
+
+    Raises:
+      ValueError: the data have no test part, or a run's folder holds another run.
     """
-    runs: dict[str, list[Mapping[str, Any]]] = {name: [] for name in options.rows}
-    for seed in range(options.seeds):
-        for name, found in runs.items():
-            directory = os.path.join(options.output_dir, f"{name}-{seed}")
-            tf.keras.backend.clear_session()
-            metrics = run_mseqa(dataclasses.replace(config, **ROWS[name], seed=seed, model_dir=directory))
-            print(f"{name}, seed {seed}: exact F1 {metrics['test.exact_f1']:.4f}", flush=True)
-            found.append(metrics)
+    manifest = manifest_of(config)
+    if "test" not in manifest.splits:
+        raise ValueError(f"data_dir: {config.data_dir} has no test part, which the table is about")
+    data = {"dataset": manifest.dataset, "data": manifest.fingerprint()}
+    results = Results(options.results)
+    runs: dict[str, list[Mapping[str, str]]] = {name: [] for name in options.rows}
+    for seed, name in itertools.product(range(options.seeds), options.rows):
+        directory = os.path.join(options.output_dir, f"{name}-{seed}")
+        of_row = dataclasses.replace(config, **ROWS[name], seed=seed, model_dir=directory)
+        runs[name].append(_finished(name, of_row, data, results))
     text = f"{_markdown(runs)}\n\n{_legend(runs, options.seeds)}\n"
+    os.makedirs(options.output_dir, exist_ok=True)
     write_atomically(os.path.join(options.output_dir, "mseqa.md"), text)
-    write_atomically(os.path.join(options.output_dir, "mseqa.csv"), _csv(runs))
     return text
 
 
-def _values(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+def _finished(name: str, config: MseqaConfig, data: Mapping[str, str], results: Results) -> Mapping[str, str]:
+    """The row of a run in the results, where it is added if it is not there yet."""
+    key = {**data, "settings": config.settings(), "seed": config.seed}
+    results.reload()  # another process may have run it
+    found = results.find(key)
+    if found is None:
+        tf.keras.backend.clear_session()
+        metrics = run_mseqa(config)
+        print(f"{name}, seed {config.seed}: exact F1 {metrics['test.exact_f1']:.4f}", flush=True)
+        about = {"configuration": fingerprint_of(config.settings()), "row": name, "commit": commit_of_package()}
+        results.add(key, {**about, **metrics, "notes": "; ".join(metrics["notes"])})
+        found = results.all(key)[-1]
+    return found
+
+
+def _values(runs: Sequence[Mapping[str, str]], metric: str) -> list[float]:
     """The metric of every run, or nothing where the test part does not have it."""
-    return [run[f"test.{metric}"] for run in runs if f"test.{metric}" in run]
+    return [float(run[f"test.{metric}"]) for run in runs if run.get(f"test.{metric}")]
 
 
 def _columns(runs: Runs) -> list[str]:
@@ -114,7 +139,7 @@ def _markdown(runs: Runs) -> str:
     table = [["", *(SHOWN[metric] for metric in columns), "parameters"], ["---", *["---:"] * (len(columns) + 1)]]
     for name, found in runs.items():
         cells = [_mean_and_deviation(_values(found, metric)) for metric in columns]
-        table.append([name, *cells, f"{found[0]['parameters']:,}"])
+        table.append([name, *cells, f"{int(found[0]['parameters']):,}"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
@@ -126,21 +151,8 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 def _legend(runs: Runs, seeds: int) -> str:
     first = next(iter(runs.values()))[0]
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    notes = "; ".join(first["notes"])
-    return f"{first['dataset']}, test part, {first['test.questions']:,.0f} questions; {spread}. {notes}."
-
-
-def _csv(runs: Runs) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    columns = _columns(runs)
-    writer.writerow(["row", "seed", *columns, "steps", "examples_per_second", "parameters"])
-    for name, found in runs.items():
-        for run in found:
-            values = [f"{run[f'test.{metric}']:.7g}" for metric in columns]
-            others = [run["steps"], f"{run['examples_per_second']:.4g}", run["parameters"]]
-            writer.writerow([name, run["seed"], *values, *others])
-    return stream.getvalue()
+    questions = float(first["test.questions"])
+    return f"{first['dataset']}, test part, {questions:,.0f} questions; {spread}. {first['notes']}."
 
 
 def main(argv: Sequence[str]) -> None:

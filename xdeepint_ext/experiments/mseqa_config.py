@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES, STRATEGY_HELP
+from xdeepint_ext.experiments.config import PRECISIONS, STRATEGIES, STRATEGY_HELP, settings_of
 from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.layers.roberta import SIZES
 from xdeepint_ext.layers.tagging import SCHEMES
@@ -15,6 +15,9 @@ __all__ = ["HEADS", "MseqaConfig"]
 
 HEADS = ("tagger", "two_heads", "single")
 """`MultiSpanTagger`, `MultiHeadSpanQA`, and the baseline `SingleSpanQA`."""
+
+LONGEST = 512
+"""RoBERTa's most tokens."""
 
 STOPPING = ("exact_f1", "partial_f1", "drop_f1", "none")
 
@@ -72,7 +75,8 @@ class MseqaConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("reports", "test_reports", "batch_size", "epochs", "max_steps", "patience", "eval_every"):
+        counts = ("reports", "test_reports", "batch_size", "epochs", "max_steps", "patience", "eval_every")
+        for name in (*counts, "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
@@ -83,11 +87,19 @@ class MseqaConfig:
             )
         if self.checkpoint and not self.tokenizer_dir:
             raise ValueError("checkpoint needs tokenizer_dir: the vocab.json and merges.txt that its ids come from")
+        if self.checkpoint and self.max_length > LONGEST:
+            raise ValueError(f"max_length must be at most RoBERTa's {LONGEST} with a checkpoint, got {self.max_length}")
 
     @property
     def model(self) -> str:
         """The experiment's name."""
         return "mseqa"
+
+    def settings(self) -> str:
+        """All that changes training, data and seed apart, as `flag=value ...` without defaults."""
+        default = type(self)().flags("training")
+        changed = {n: v for n, v in self.flags("training").items() if n != "seed" and v != default[n]}
+        return settings_of(self.model, changed)
 
     def flags(self, changes: str | None = None) -> dict[str, Any]:
         """Every option by name; only those whose other values change `changes`, where that is given."""

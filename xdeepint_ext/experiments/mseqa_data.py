@@ -19,7 +19,7 @@ from xdeepint_ext.data.shares import BatchShare
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.layers.tagging import find_scheme
 
-__all__ = ["MseqaData"]
+__all__ = ["MseqaData", "manifest_of"]
 
 
 class MseqaData:
@@ -87,17 +87,24 @@ def _shortened(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> 
     return {"token_ids": ids[:, :length]}, {**labels, "taggings": labels["taggings"][..., :length]}
 
 
-def _load(config: MseqaConfig) -> tuple[Manifest, Mapping[str, Sequence[Question]]]:
+def manifest_of(config: MseqaConfig) -> Manifest:
+    """What the data of a run are."""
     if config.data_dir:
-        manifest = Manifest.load(config.data_dir)
+        return Manifest.load(config.data_dir)
+    sizes = {"train": config.reports, "valid": config.test_reports, "test": config.test_reports}
+    shards = {split: [Shard("generated", size, 0)] for split, size in sizes.items()}
+    return Manifest("generated reports", shards, {}, SCHEMA)
+
+
+def _load(config: MseqaConfig) -> tuple[Manifest, Mapping[str, Sequence[Question]]]:
+    manifest = manifest_of(config)
+    if config.data_dir:
         return manifest, {split: load_questions(config.data_dir, split) for split in manifest.splits}
-    questions = {
+    return manifest, {
         "train": generate_reports(config.reports, config.data_seed),
         "valid": generate_reports(config.test_reports, config.data_seed + 1),
         "test": generate_reports(config.test_reports, config.data_seed + 2, held_out=True),
     }
-    shards = {split: [Shard("generated", len(found), 0)] for split, found in questions.items()}
-    return Manifest("generated reports", shards, {}, SCHEMA), questions
 
 
 def _tokenizer(config: MseqaConfig, questions: Sequence[Question]) -> BytePairTokenizer:

@@ -72,7 +72,10 @@ def highlighted(question: Question, found: Sequence[Found]) -> str:
       >>> highlighted(Question("1", "Who?", "Tom & Ann", ()), [Found("Tom", 0, 3, 0.9)])
       '<mark class="wrong">Tom</mark> &amp; Ann'
     """
-    gold = {place for answer in question.answers for place in range(*answer.spans[0])}
+    spans = {(answer.start, answer.end) for answer in found}
+    # Of an answer that may stand in several places those count where it was found, or the first.
+    golds = [[span for span in answer.spans if span in spans] or answer.spans[:1] for answer in question.answers]
+    gold = {place for places in golds for span in places for place in range(*span)}
     given = {place for answer in found for place in range(answer.start, answer.end)}
 
     def kind(place: int) -> str:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from xdeepint_ext.data.qa.questions import Question
 from xdeepint_ext.experiments import artifacts
-from xdeepint_ext.experiments.mseqa_config import MseqaConfig
+from xdeepint_ext.experiments.mseqa_config import LONGEST, MseqaConfig
 from xdeepint_ext.experiments.mseqa_data import MseqaData
 from xdeepint_ext.experiments.mseqa_scores import score_answers
 from xdeepint_ext.experiments.placement import Placement, make_placement, serve_if_server
@@ -31,9 +31,6 @@ from xdeepint_ext.models.span_model import SpanModel
 from xdeepint_ext.serving.span_reader import Found, answer_windows, export_spans
 
 __all__ = ["MseqaRun", "execute_mseqa", "run_mseqa"]
-
-LONGEST = 512
-"""RoBERTa's most tokens; an encoder from scratch has a position for each token of the longest window alone."""
 
 
 @dataclasses.dataclass
@@ -155,7 +152,7 @@ def _answerer(model: SpanModel, data: MseqaData) -> Callable[[str], list[list[Fo
 def make_model(config: MseqaConfig, data: MseqaData, total_steps: int) -> SpanModel:
     """The compiled model, with all weights and slots, and those of the checkpoint."""
     lengths = [data.windows(split).token_ids.shape[1] for split in data.questions]
-    longest = LONGEST if config.checkpoint else max(lengths)
+    longest = LONGEST if config.checkpoint else max(lengths)  # from scratch no more positions than tokens
     encoder = RobertaEncoder.of_size(
         config.size, vocab_size=data.tokenizer.vocab_size, max_positions=longest + 2, dropout=config.dropout
     )
@@ -221,6 +218,9 @@ def _describe(config: MseqaConfig, data: MseqaData, model: SpanModel, state: Run
     start = f"starting from {os.path.basename(config.checkpoint)}" if config.checkpoint else "from random weights"
     notes = [f"trained on {sources}, {start}"]
     windows = data.windows("train")
+    seen = now.step * config.batch_size
+    if seen < len(windows):
+        notes.append(f"{seen:,} of {len(windows):,} training windows seen")
     if windows.cut_taggings:
         cut = f"{windows.cut_taggings:,} training questions have more than {config.max_taggings} gold taggings"
         notes.append(f"{cut}; the first count")

@@ -10,13 +10,14 @@ import csv
 import fcntl
 import io
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from xdeepint_ext.experiments.config import canonical
 from xdeepint_ext.experiments.run_directory import write_atomically
 
-__all__ = ["Results"]
+__all__ = ["Results", "commit_of_package"]
 
 
 class Results:
@@ -111,3 +112,19 @@ def _comparable(name: str, text: str) -> str:
 
 def _text(value: Any) -> str:
     return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def commit_of_package() -> str:
+    """The commit of this package's repository, with `+` where files differ from it; "" outside a repository."""
+    here = os.path.dirname(os.path.abspath(__file__))
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", os.path.dirname(here))
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

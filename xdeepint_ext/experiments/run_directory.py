@@ -20,7 +20,7 @@ FLAGS_FILE, MANIFEST_FILE, METRICS_FILE, LOCK_FILE = "flags.txt", "data_manifest
 CHECKPOINT = os.path.join("checkpoints", "checkpoint")
 # The models that have a command of their own; that of RankTower trains the others, that of CROLoss those of retrieval.
 RETRIEVAL = ("mf", "pooled", "sasrec")
-OWN_COMMAND = ("adaensemble", "dynint", "groupce", "ranktower", "xdeepint")
+OWN_COMMAND = ("adaensemble", "dynint", "groupce", "mseqa", "ranktower", "xdeepint")
 # What a process leaves that was killed before it wrote its flags.
 BEGUN = {LOCK_FILE, MANIFEST_FILE, FILE_NAME, f"{FLAGS_FILE}.part"}
 

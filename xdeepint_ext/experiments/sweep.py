@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import subprocess
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from xdeepint_ext.experiments import comparing
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import record_keys
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
-from xdeepint_ext.experiments.results import Results
+from xdeepint_ext.experiments.results import Results, commit_of_package
 from xdeepint_ext.experiments.running import Run, execute
 
 __all__ = ["Sweep", "run_sweep"]
@@ -86,7 +85,7 @@ def run_sweep(sweep: Sweep, with_predictions: bool = False) -> Results:
 
 def _run(sweep: Sweep, name: str, config: Config, results: Results, repeated: bool) -> str:
     """Runs, writes all down, and says in a few words what came out."""
-    about = {"configuration": config.fingerprint(), "row": name, "commit": _commit()}
+    about = {"configuration": config.fingerprint(), "row": name, "commit": commit_of_package()}
     key, started = key_of(config), time.perf_counter()
     tf.keras.backend.clear_session()
     try:
@@ -140,19 +139,3 @@ def save_predictions(run: Run, split: str, path: str) -> None:
 def _has_failed(results: Results, config: Config) -> bool:
     row = results.find(key_of(config))
     return row is not None and row.get("finished", "").startswith(FAILED)
-
-
-def _commit() -> str:
-    """The commit of this package's repository, with `+` where files differ from it; "" outside a repository."""
-    here = os.path.dirname(os.path.abspath(__file__))
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", os.path.dirname(here))
-        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""

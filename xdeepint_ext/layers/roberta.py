@@ -59,7 +59,8 @@ class RobertaEncoder(tf.keras.layers.Layer):
       (B, n, width), in the compute dtype; what stands at padding is of no use.
 
     Raises:
-      ValueError: num_heads does not divide width, an unknown position_start, or n is too large.
+      ValueError: num_heads does not divide width, an unknown start, or n is too large.
+      tf.errors.InvalidArgumentError: n is too large, and unknown until the graph runs.
 
     Example:
       >>> encoder = RobertaEncoder.of_size("tiny", vocab_size=10)
@@ -153,9 +154,7 @@ class RobertaEncoder(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        n = inputs.shape[1]
-        if n is not None and n > self.longest:
-            raise ValueError(f"inputs must be (B, n) with n <= {self.longest}, got n={n}: cut texts into windows")
+        inputs = self._checked(inputs)
         there = tf.cast(tf.not_equal(inputs, self.pad_id), tf.int32)
         places = tf.cumsum(there, axis=1) * there + self.pad_id
         x = self.words(inputs) + self.positions(places) + self.types(tf.zeros_like(inputs))
@@ -163,6 +162,17 @@ class RobertaEncoder(tf.keras.layers.Layer):
         for block in self.blocks:
             x = block(x, there=there, training=training)
         return x
+
+    def _checked(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The ids, if they are not too many: on a GPU, positions beyond the table would be zeros without a word."""
+        n, most = inputs.shape[1], f"inputs must be (B, n) with n <= {self.longest}"
+        if n is not None:
+            if n > self.longest:
+                raise ValueError(f"{most}, got n={n}: cut texts into windows")
+            return inputs
+        few = tf.debugging.assert_less_equal(tf.shape(inputs)[1], self.longest, f"{most}: cut texts into windows")
+        with tf.control_dependencies([few]):
+            return tf.identity(inputs)
 
     def _table(self, rows: int, name: str, initial: Any) -> tf.keras.layers.Embedding:
         return tf.keras.layers.Embedding(rows, self.width, initial, name=name, dtype=self.dtype_policy)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["best_assignment", "drop_scores"]
+from xdeepint_ext.metrics.answers import ARTICLES, PUNCTUATION
 
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
+__all__ = ["best_assignment", "drop_scores"]
 
 
 def drop_scores(predictions: Sequence[str], golds: Sequence[str]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import gzip
 import json
 
 import pytest
+import tensorflow as tf
 
 from xdeepint_ext.data.manifest import DataError, Manifest
 from xdeepint_ext.data.qa.formats import read_questions
@@ -20,6 +21,8 @@ ODD = "Um ١٢:٣٠ فتحت مريم الباب 🚪👩‍👩‍👧. Cafe\u0
     [
         ({"question": " \n"}, "the question is empty"),
         ({"context": ""}, "the context is empty"),
+        ({"context": "Tom \ud83d came."}, r"the context has half a character at 4, '\\ud83d'"),
+        ({"question": "Who\udeaa?"}, "the question has half a character at 3"),
         ({"answers": (Answer("", (0,)),)}, "an answer is empty"),
         ({"answers": (Answer("Ann", ()),)}, "'Ann' is not in the context"),
         ({"answers": (Answer("Ann", (4,)),)}, "not in the context at character 4, where 'cam' stands"),
@@ -40,6 +43,13 @@ def test_spans_that_touch_are_no_overlap():
 def test_occurrences():
     assert occurrences("aa", "aaaa") == (0, 1, 2)
     assert occurrences("x", "aaaa") == occurrences("", "a") == ()
+
+
+def test_occurrences_inside_words_are_the_last_resort():
+    assert occurrences("he", "The other said he, not she: he.") == (15, 28)
+    assert occurrences("20", "2019: 20-yard, 20%") == (6, 15)
+    assert occurrences("(he", "x(he") == (1,)
+    assert occurrences("male", "two females") == (6,)
 
 
 def squad(answers, **more):
@@ -110,6 +120,15 @@ def test_wrong_files_are_named(tmp_path, content, format, message):
         read(tmp_path, content, format)
 
 
+def test_a_cut_file_is_named(tmp_path):
+    file = tmp_path / "file.json.gz"
+    whole = gzip.compress(json.dumps(squad([TOM])).encode())
+    for damaged in (whole[:-12], whole[:20] + b"\xff" * 8 + whole[28:], b"{}"):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"file\.json\.gz is not JSON"):
+            read_questions(file, "squad")
+
+
 def test_wrong_questions_may_be_allowed_and_are_counted(tmp_path):
     content = squad([TOM])
     qas = content["data"][0]["paragraphs"][0]["qas"]
@@ -158,6 +177,15 @@ def test_damaged_records_are_named(tmp_path):
     (file,) = tmp_path.glob("*.tfrecord")
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(DataError, match=r"train-00000-of-00001.tfrecord, record 2"):
+        load_questions(tmp_path, "train")
+
+
+def test_records_of_something_else_are_named(tmp_path):
+    write_questions(tmp_path, {"train": QUESTIONS}, "mine")
+    (file,) = tmp_path.glob("*.tfrecord")
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(b"\xffno example")
+    with pytest.raises(DataError, match=r"train-00000-of-00001.tfrecord, record 0"):
         load_questions(tmp_path, "train")
 
 

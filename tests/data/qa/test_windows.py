@@ -1,6 +1,7 @@
 """Byte-level BPE with offsets, and windows with gold tags."""
 
 import gzip
+import itertools
 import json
 
 import numpy as np
@@ -120,11 +121,31 @@ def test_windows_hold_each_token_once_with_the_most_context(tokenizer, overlap):
 def test_answers_without_places_have_several_taggings(tokenizer):
     question = Question("1", "Who?", "Tom, Tom, Ann", (Answer("Tom", (0, 5)), Answer("Ann", (10,))))
     windows = make_windows([question], tokenizer, BIO)
-    assert windows.taggings.shape[1] == 2 and windows.num_answers.tolist() == [2] and windows.cut_taggings == 0
+    assert windows.taggings.shape[1] == 3 and windows.num_answers.tolist() == [2] and windows.cut_taggings == 0
     starts = [{int(start) for start in windows.offsets[0, tags == 1, 0]} for tags in windows.taggings[0]]
-    assert starts == [{0, 10}, {5, 10}]
+    assert starts == [{0, 10}, {5, 10}, {0, 5, 10}]
     few = make_windows([question], tokenizer, BIO, max_taggings=1)
     assert few.taggings.shape[1] == 1 and few.cut_taggings == 1
+
+
+def test_taggings_are_all_sets_of_places_that_spell_the_answers(tokenizer):
+    context = "Tom Smith, Tom, Ann, Tom, Ann"
+    answers = {text: occurrences(text, context) for text in ("Tom", "Ann", "Tom Smith")}
+    question = Question("1", "Who?", context, tuple(Answer(text, starts) for text, starts in answers.items()))
+    windows = make_windows([question], tokenizer, BIO, max_taggings=100)
+    offsets, found = windows.offsets[0], []
+    for tags in windows.taggings[0]:
+        starts = np.flatnonzero(tags == 1)
+        inside = [np.append(tags[start + 1 :], 0) for start in starts]
+        ends = [start + int(np.argmax(rest != 2)) for start, rest in zip(starts, inside, strict=True)]
+        found.append({(int(offsets[a, 0]), int(offsets[b, 1])) for a, b in zip(starts, ends, strict=True)})
+    free = [(0, 9), *((start, start + 3) for text in ("Tom", "Ann") for start in answers[text] if start)]
+    sets = [set(spans) for size in range(1, 7) for spans in itertools.combinations(free, size)]
+    texts = {context[slice(*span)] for span in free}
+    assert sorted(map(sorted, found)) == sorted(
+        sorted(spans) for spans in sets if {context[slice(*span)] for span in spans} == texts
+    )
+    assert len(found) == 3 * 3 and [len(spans) for spans in found] == sorted(map(len, found))
 
 
 def test_answers_that_share_a_token_are_one(tokenizer):
@@ -141,6 +162,12 @@ def test_many_places_of_answers_that_overlap_are_tried_in_time(tokenizer):
     windows = make_windows([Question("1", "Who?", context, answers)], tokenizer, BIO)
     assert windows.taggings.shape[1] == 8 and windows.cut_taggings == 1
     assert answers_of(windows, [None])[0] >= {(0, 9), (11, 14)}
+
+
+@pytest.mark.parametrize("max_length", [30, 45])
+def test_no_window_is_longer_than_the_model(tokenizer, max_length):
+    windows = make_windows(generate_reports(3, seed=3), tokenizer, BIO, max_length=max_length, overlap=4)
+    assert windows.token_ids.shape[1] == windows.offsets.shape[1] == max_length
 
 
 def test_answers_that_fit_no_window_are_counted(tokenizer):

@@ -6,6 +6,7 @@ import collections
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ def _load(path: str) -> Any:
     with opener(path, "rt", encoding="utf-8") as stream:
         try:
             return json.load(stream)
-        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{path} is not JSON: {error}") from None
 
 

@@ -68,11 +68,19 @@ class Question:
         """Checks that there is something to ask and to read, and that every answer stands where it says.
 
         Raises:
-          DataError: question or context is blank; an answer is blank, is not in the context, or lies over another.
+          DataError: question or context is blank, or holds half a character (a surrogate without its other half, as
+            from a text that was cut); an answer is blank, is not in the context, or lies over another.
         """
         for name in ("question", "context"):
-            if not getattr(self, name).strip():
+            text = getattr(self, name)
+            if not text.strip():
                 raise DataError(f"{self.where}: the {name} is empty")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{self.where}: the {name} has half a character at {error.start}, {text[error.start]!r}"
+                ) from None
         for answer in self.answers:
             self._check_answer(answer)
         self._check_overlaps()
@@ -104,12 +112,21 @@ class Question:
 
 
 def occurrences(text: str, context: str) -> tuple[int, ...]:
-    """All starts of a text in a context, overlapping ones too."""
+    """All starts of a text in a context, overlapping ones too; inside of words only where it stands nowhere else.
+
+    So "he" does not stand in "she", and "male" stands in "females" if it has no better place.
+    """
     found, start = [], context.find(text)
     while text and start >= 0:
         found.append(start)
         start = context.find(text, start + 1)
-    return tuple(found)
+    whole = [start for start in found if not (_inside_word(context, start) or _inside_word(context, start + len(text)))]
+    return tuple(whole or found)
+
+
+def _inside_word(context: str, place: int) -> bool:
+    """Whether a word goes on at a character."""
+    return context[max(place - 1, 0) : place].isalnum() and context[place : place + 1].isalnum()
 
 
 def by_number_of_answers(questions: Sequence[Question]) -> dict[str, list[int]]:

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from xdeepint_ext.data.manifest import DataError, Manifest, Shard, shard_name
 from xdeepint_ext.data.qa.questions import Answer, Question
@@ -82,7 +83,7 @@ def load_questions(data_dir: str | os.PathLike[str], split: str) -> list[Questio
                 question.check()
                 found.append(question)
                 count += 1
-        except (tf.errors.DataLossError, tf.errors.NotFoundError, KeyError, ValueError) as error:
+        except (tf.errors.DataLossError, tf.errors.NotFoundError, DecodeError, KeyError, ValueError) as error:
             raise DataError(f"{path}, record {count}: {error}") from error
         if count != shard.records:
             raise DataError(f"{path} holds {count} records, and the manifest says {shard.records}")

@@ -97,8 +97,8 @@ def make_windows(
       scheme: of the tags.
       max_length: tokens of a window at most; RoBERTa's 512. Windows are as long as the longest one needs.
       overlap: tokens that neighbouring windows share; 128 is the usual choice.
-      max_taggings: most gold taggings of a window. There are several where answers are given without places; those
-        that take earlier places are kept.
+      max_taggings: most gold taggings of a window. There are several where answers are given without places: each
+        answer may stand at any of its places, and at several. Those with fewer spans, at earlier places, are kept.
       whole_words: whether `offsets` are those of the tokens' words: an answer then never ends inside a word.
 
     Raises:
@@ -121,7 +121,10 @@ def make_windows(
         cut_answers += any(not any(_inside(spans, window) for window, _ in windows) for spans in places)
         rows += found
     return dataclasses.replace(
-        _stack(rows, scheme, whole_words), cut_taggings=cut_taggings, merged_answers=merged, cut_answers=cut_answers
+        _stack(rows, scheme, whole_words, max_length),
+        cut_taggings=cut_taggings,
+        merged_answers=merged,
+        cut_answers=cut_answers,
     )
 
 
@@ -192,7 +195,7 @@ def _gold(places: Sequence[Sequence[Span]], window: Span, most: int) -> _Gold:
     seen = [spans for spans in (_inside(spans, window) for spans in places) if spans]
     if not seen:
         return _Gold()
-    distinct = tuple(dict.fromkeys(itertools.islice(_choices(sorted(seen, key=len)), most + 1)))
+    distinct = tuple(dict.fromkeys(itertools.islice(_taggings(sorted(seen, key=len)), most + 1)))
     singles = tuple(dict.fromkeys(span for spans in seen for span in spans))[:most]
     if not distinct:
         first = _merged(sorted(spans[0] for spans in seen))
@@ -205,14 +208,33 @@ def _inside(spans: Sequence[Span], window: Span) -> list[Span]:
     return [span for span in spans if window[0] <= span[0] and span[1] <= window[1]]
 
 
-def _choices(places: Sequence[Sequence[Span]], chosen: tuple[Span, ...] = ()) -> Iterator[tuple[Span, ...]]:
-    """One place of each answer, in all ways in which no two share a token."""
+def _taggings(places: Sequence[Sequence[Span]]) -> Iterator[tuple[Span, ...]]:
+    """Sets of places, one at least of each answer, in all ways in which no two share a token; the smallest first."""
+    for size in range(len(places), sum(map(len, places)) + 1):
+        choices = _choices(places, size)
+        first = next(choices, None)
+        if first is None:  # a larger set would hold one of this size
+            return
+        yield first
+        yield from choices
+
+
+def _choices(places: Sequence[Sequence[Span]], size: int, chosen: tuple[Span, ...] = ()) -> Iterator[tuple[Span, ...]]:
+    """The sets of `_taggings` that have a size."""
     if not places:
         yield tuple(sorted(chosen))
         return
-    for span in places[0]:
-        if all(span[1] <= first or last <= span[0] for first, last in chosen):
-            yield from _choices(places[1:], (*chosen, span))
+    others = places[1:]
+    free = [span for span in places[0] if all(_apart(span, other) for other in chosen)]
+    fewest = max(1, size - sum(map(len, others)))
+    for number in range(fewest, min(len(free), size - len(others)) + 1):
+        for spans in itertools.combinations(free, number):
+            if all(_apart(*pair) for pair in itertools.combinations(spans, 2)):
+                yield from _choices(others, size - number, (*chosen, *spans))
+
+
+def _apart(a: Span, b: Span) -> bool:
+    return a[1] <= b[0] or b[1] <= a[0]
 
 
 def _merged(spans: Sequence[Span]) -> tuple[Span, ...]:
@@ -226,9 +248,10 @@ def _merged(spans: Sequence[Span]) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _stack(rows: Sequence[_Row], scheme: TagScheme, whole_words: bool) -> Windows:
+def _stack(rows: Sequence[_Row], scheme: TagScheme, whole_words: bool, max_length: int) -> Windows:
     """Windows of equal length."""
-    count, n = len(rows), -(-max((row.length for row in rows), default=8) // 8) * 8
+    count, longest = len(rows), max((row.length for row in rows), default=8)
+    n = min(-(-longest // 8) * 8, max_length)
     most = max((len(row.gold.taggings) for row in rows), default=1)
     most_singles = max((len(row.gold.singles) for row in rows), default=1) or 1
     windows = Windows(
