@@ -17,7 +17,10 @@ from xdeepint_ext.experiments import daily, daily_loop
 from xdeepint_ext.experiments.daily_data import DayData, parse_days, parse_prepare
 from xdeepint_ext.experiments.daily_report import as_markdown, write
 from xdeepint_ext.experiments.results import Results
+from xdeepint_ext.metrics import expected_calibration_error
 from xdeepint_ext.schema import Feature, Schema
+from xdeepint_ext.serving import CalibrationError
+from xdeepint_ext.serving.query import query
 from xdeepint_ext.serving.skew import compare
 from xdeepint_ext.serving.version_folder import versions
 
@@ -193,7 +196,41 @@ def test_the_report_shows_days_modes_and_refusals(finished):
     assert f"<h2>Refused: {FLIPPED}</h2>" in page and "--max_day_auc_drop=0.1" in page
 
 
+@pytest.mark.slow
+def test_the_scores_that_are_served_are_judged(tmp_path):
+    """With calibration the export answers otherwise than the model; scratch, which nobody serves, has none."""
+    for day in (GOOD, LAST):
+        write_day(tmp_path / "raw", day)
+    options = options_of(tmp_path, days=(str(GOOD), str(LAST)), modes=("warm", "scratch"), bless_slices=())
+    loop = daily.make_loop(options, {**RUN, "learning_rate": 0.5, "calibration": "platt"})
+    loop.run()
+    found = {(c["rows"], c["metric"]): c for c in loop.verdict(LAST)["checks"] if c["threshold"] == "max_ece_rise"}
+    for day in (GOOD, LAST):
+        frame = pd.read_csv(tmp_path / "raw" / str(day) / "valid.csv")
+        rows = frame.drop(columns="click").to_dict("records")
+        for version, number in ((GOOD, "reference"), (LAST, "value")):
+            served = query(os.path.join(loop.served_dir, str(version)), rows)["probability"][:, 0].astype(np.float64)
+            ece = expected_calibration_error(frame["click"].to_numpy(float), served)
+            assert found[str(day), "ece"][number] == pytest.approx(
+                ece, abs=5e-3
+            )  # a row at a bin's edge may change sides
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_cannot_be_calibrated_is_not_blessed(tmp_path, monkeypatch):
+    def run(config):
+        raise CalibrationError("calibration=platt: task 'click' of the valid split: the wrong way round")
+
+    write_day(tmp_path / "raw", GOOD)
+    monkeypatch.setattr(daily_loop, "run", run)
+    loop = daily.make_loop(options_of(tmp_path, days=(str(GOOD),), modes=("warm",), bless_slices=()), RUN)
+    for _ in range(2):
+        assert len(list(loop.run())) == 1
+        verdict = loop.verdict(GOOD)
+        assert verdict["blessed"] is False and verdict["checks"] == [] and not versions(loop.served_dir)
+        assert verdict["refusals"] == ["calibration=platt: task 'click' of the valid split: the wrong way round"]
 
 
 def test_slices_are_checked_before_training(tmp_path, monkeypatch):

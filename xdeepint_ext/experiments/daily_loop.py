@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from xdeepint_ext.data.manifest import VOCABULARY, Manifest, vocabulary_file
 from xdeepint_ext.data.preprocessor import Preprocessor
+from xdeepint_ext.experiments.calibrating import as_served
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.daily_data import DayData
 from xdeepint_ext.experiments.inputs import select_features
@@ -27,9 +28,10 @@ from xdeepint_ext.experiments.run_scores import load_model, predict_run
 from xdeepint_ext.experiments.running import run
 from xdeepint_ext.experiments.scores import score
 from xdeepint_ext.experiments.slices import check_slices, distinct_ids, id_names
-from xdeepint_ext.experiments.verdicts import Judged, Thresholds, judge
+from xdeepint_ext.experiments.verdicts import Judged, Thresholds, Verdict, judge
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.serving.blessing import BLESSING, bless
+from xdeepint_ext.serving.calibration import Calibration, CalibrationError
 from xdeepint_ext.serving.pruning import zeroed_values
 from xdeepint_ext.serving.version_folder import version_dir, versions
 
@@ -163,8 +165,8 @@ class DailyLoop:
         before = self._last_blessed(day) if mode == "warm" else None
         if before is not None:
             own["warm_start"] = self._file("runs", "warm", str(before))
-        if mode == "scratch":
-            own["data_dir"] = self._file("views", f"scratch-{day}")
+        if mode == "scratch":  # is scored by its own logits, as it is never served
+            own |= {"data_dir": self._file("views", f"scratch-{day}"), "calibration": "none"}
         model_dir = self._file("runs", mode, str(day))
         return self.config.replace(model_dir=model_dir, early_stopping="none", evaluate=(), **own)
 
@@ -174,7 +176,11 @@ class DailyLoop:
             so_far = [other for other in self.days if other == day or (other < day and not self._is_refused(other))]
             parts = [(other, "train") for other in so_far[-(self.window or len(so_far)) :]]
             self.data.view(f"scratch-{day}", day, {"train": parts})
-        return float(run(self._config(day, mode)).get("export_seconds", 0.0))
+        try:
+            return float(run(self._config(day, mode)).get("export_seconds", 0.0))
+        except CalibrationError as error:  # where a day's labels are turned round, for example
+            self._decide(day, Verdict(day, self._last_blessed(day), (), reasons=(str(error),)).to_json())
+            return 0.0
 
     def _is_blessed(self, day: int) -> bool:
         return day in self.days and (self.verdict(day) or {"blessed": False})["blessed"]
@@ -230,8 +236,13 @@ class DailyLoop:
         return Judged(rows_of, candidate, None if before is None else self._held_out(rows_of, before), slices)
 
     def _held_out(self, rows_of: int, model_of: int) -> Predictions:
+        """A day's held-out rows, with the scores that a version answers with."""
         view = self.data.view(f"{rows_of}-held-out-under-{model_of}", model_of, {"valid": [(rows_of, "valid")]})
-        return predict_run(self._config(model_of, "warm"), view, "valid", self.slices)
+        config = self._config(model_of, "warm")
+        predictions = predict_run(config, view, "valid", self.slices)
+        exported = Manifest.load(version_dir(os.path.join(config.model_dir, "saved_model"))).notes["export"]
+        calibrations = {task: Calibration(**found) for task, found in exported["calibration"].items()}
+        return as_served(predictions, calibrations, config.negative_sampling_rate)
 
     # -- files --------------------------------------------------------------------------------------------------------
 
