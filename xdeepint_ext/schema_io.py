@@ -14,6 +14,7 @@ from xdeepint_ext.utils.metadata import schema_pb2
 
 # A tag `xdeepint:{...}` on a column states one feature made of it: `Feature`'s arguments and `position`, its place.
 OPTIONS_TAG = "xdeepint:"
+OVERLAY = "roles.yaml"
 _TYPES = {"string": schema_pb2.BYTES, "int": schema_pb2.INT, "float": schema_pb2.FLOAT}
 
 
@@ -91,7 +92,7 @@ def load(path: str | os.PathLike[str], overlay: str | os.PathLike[str] | None) -
             proto = text_format.Parse(stream.read(), schema_pb2.Schema())
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise SchemaError(f"{file} is not a TensorFlow Metadata schema: {error}") from None
-    beside = os.path.join(os.path.dirname(file), "roles.yaml")
+    beside = os.path.join(os.path.dirname(file), OVERLAY)
     overlay = os.fspath(overlay) if overlay is not None else beside if os.path.exists(beside) else ""
     return features_of(proto, _read_overlay(overlay) if overlay else {})
 

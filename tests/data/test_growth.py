@@ -1,6 +1,7 @@
 """Vocabularies that grow from day to day: places, ages, evictions, room, and what is refused."""
 
 import os
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,9 @@ def test_a_view_is_records_of_some_days_under_the_ids_of_another(day, tmp_path):
     assert manifest.tables == Manifest.load(first).tables
     write_view(view, second, {"train": [(first, "train")]})  # replaces it
     assert Manifest.load(view).records("train") == 4
+    pathlib.Path(first, "roles.yaml").write_text("features:\n  slot: {width: 3}\n")
+    write_view(view, first, {"train": [(second, "train")]})
+    assert Schema.load(view)["slot"].width == 3 and Manifest.load(view).schema == Manifest.load(first).schema
     packed = day("packed", list("aabb"), materialize=True)
     with pytest.raises(DataError, match="holds materialised records, whose ids cannot change any more"):
         write_view(view, first, {"train": [(packed, "train")]})

@@ -10,12 +10,12 @@ from tests.experiments.conftest import clicks, schema
 from xdeepint_ext.data import DataError
 from xdeepint_ext.data.prepare import prepare
 from xdeepint_ext.experiments import Config, execute, run
-from xdeepint_ext.experiments.calibrating import stages
+from xdeepint_ext.experiments.calibrating import as_served, stages
 from xdeepint_ext.experiments.inputs import sample_rows
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.run_directory import read_flags
 from xdeepint_ext.metrics import expected_calibration_error
-from xdeepint_ext.serving import CalibrationError
+from xdeepint_ext.serving import Calibration, CalibrationError, fit_calibration
 from xdeepint_ext.serving.query import query
 from xdeepint_ext.serving.skew import compare
 from xdeepint_ext.serving.statistics_file import load_statistics
@@ -100,6 +100,18 @@ def test_down_sampling_is_corrected(config_of, down_sampled, method):
         errors[stage] = expected_calibration_error(labels, 1 / (1 + np.exp(-logits.astype(np.float64))), weights)
     assert errors["uncalibrated"] > 0.12 and errors["calibrated"] < errors["uncalibrated"] / 2
     assert finished.metrics["valid.calibrated.ece"] < finished.metrics["valid.uncalibrated.ece"] / 2
+
+
+def test_scores_as_served_are_those_of_the_rows_as_they_are():
+    """Calibrated scores are of the whole log; of rows whose negatives were thinned, odds are higher."""
+    labels, logits = np.array([0.0, 1.0]), np.array([-1.0, 2.0], np.float32)
+    raw = Predictions({"click": labels, "like": labels}, {"click": logits, "like": logits})
+    only_rate = fit_calibration("none", (), (), negative_sampling_rate=0.25)
+    bent = Calibration((0.0,), (1.0,), 2.0, 0.5)
+    found = as_served(raw, {"click": only_rate, "like": bent}, 0.25)
+    np.testing.assert_allclose(found.logits["click"], logits, rtol=1e-6)
+    np.testing.assert_allclose(found.logits["like"], np.array([-1.0, 2.0]) - np.log(0.25))
+    np.testing.assert_array_equal(as_served(raw, {}, 1.0).logits["like"], logits)
 
 
 def test_what_cannot_be_calibrated_is_said_before_training(config_of, data_dirs):

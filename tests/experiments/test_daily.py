@@ -17,7 +17,11 @@ from xdeepint_ext.experiments import daily, daily_loop
 from xdeepint_ext.experiments.daily_data import DayData, parse_days, parse_prepare
 from xdeepint_ext.experiments.daily_report import as_markdown, write
 from xdeepint_ext.experiments.results import Results
+from xdeepint_ext.metrics import expected_calibration_error
 from xdeepint_ext.schema import Feature, Schema
+from xdeepint_ext.serving import CalibrationError
+from xdeepint_ext.serving.query import query
+from xdeepint_ext.serving.skew import compare
 from xdeepint_ext.serving.version_folder import versions
 
 FEATURES = Schema(
@@ -118,6 +122,21 @@ def test_damaged_days_are_not_blessed_and_the_next_good_one_is(finished):
 
 
 @pytest.mark.slow
+def test_skew_names_the_emptied_feature(finished):
+    """What is served, beside each day's records."""
+    loop, _ = finished
+    served = os.path.join(loop.served_dir, str(GOOD))
+    failed = {
+        day: {
+            (found.column, found.measure): found.value for found in compare(served, [loop.data.directory(day)]).failed
+        }
+        for day in (EMPTIED, LAST)
+    }
+    assert failed[EMPTIED]["item", "missing"] == 1
+    assert "item" not in {column for column, _ in failed[LAST]}
+
+
+@pytest.mark.slow
 def test_what_is_served_is_what_was_trained(finished):
     loop, _ = finished
     served = tf.saved_model.load(os.path.join(loop.served_dir, str(LAST)))
@@ -177,7 +196,66 @@ def test_the_report_shows_days_modes_and_refusals(finished):
     assert f"<h2>Refused: {FLIPPED}</h2>" in page and "--max_day_auc_drop=0.1" in page
 
 
+@pytest.mark.slow
+def test_the_scores_that_are_served_are_judged(tmp_path):
+    """With calibration the export answers otherwise than the model; scratch, which nobody serves, has none."""
+    for day in (GOOD, LAST):
+        write_day(tmp_path / "raw", day)
+    options = options_of(tmp_path, days=(str(GOOD), str(LAST)), modes=("warm", "scratch"), bless_slices=())
+    loop = daily.make_loop(options, {**RUN, "learning_rate": 0.5, "calibration": "platt"})
+    loop.run()
+    found = {(c["rows"], c["metric"]): c for c in loop.verdict(LAST)["checks"] if c["threshold"] == "max_ece_rise"}
+    for day in (GOOD, LAST):
+        frame = pd.read_csv(tmp_path / "raw" / str(day) / "valid.csv")
+        rows = frame.drop(columns="click").to_dict("records")
+        for version, number in ((GOOD, "reference"), (LAST, "value")):
+            served = query(os.path.join(loop.served_dir, str(version)), rows)["probability"][:, 0].astype(np.float64)
+            ece = expected_calibration_error(frame["click"].to_numpy(float), served)
+            assert found[str(day), "ece"][number] == pytest.approx(
+                ece, abs=5e-3
+            )  # a row at a bin's edge may change sides
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_cannot_be_calibrated_is_not_blessed(tmp_path, monkeypatch):
+    def run(config):
+        raise CalibrationError("calibration=platt: task 'click' of the valid split: the wrong way round")
+
+    write_day(tmp_path / "raw", GOOD)
+    monkeypatch.setattr(daily_loop, "run", run)
+    loop = daily.make_loop(options_of(tmp_path, days=(str(GOOD),), modes=("warm",), bless_slices=()), RUN)
+    for _ in range(2):
+        assert len(list(loop.run())) == 1
+        verdict = loop.verdict(GOOD)
+        assert verdict["blessed"] is False and verdict["checks"] == [] and not versions(loop.served_dir)
+        assert verdict["refusals"] == ["calibration=platt: task 'click' of the valid split: the wrong way round"]
+
+
+def test_slices_are_checked_before_training(tmp_path, monkeypatch):
+    write_day(tmp_path / "raw", GOOD)
+    monkeypatch.setattr(daily_loop, "run", None)
+    loop = daily.make_loop(options_of(tmp_path, days=(str(GOOD),), modes=("warm",), bless_slices=("tabs",)), RUN)
+    with pytest.raises(
+        ValueError, match=r"bless_slices: 'tabs' is no input with ids; there are \['user', 'item', 'tab'\]"
+    ):
+        loop.run()
+
+
+def test_what_another_loop_has_blessed_is_not_taken_for_its_own(tmp_path):
+    """Two loops with one base folder: the other's day stays its day, also where this one has that day, too."""
+    loop = daily.make_loop(options_of(tmp_path, days=(str(GOOD),), served_dir=str(tmp_path / "served")), RUN)
+    blessing = tmp_path / "served" / str(GOOD) / "blessing.json"
+    blessing.parent.mkdir(parents=True)
+    verdict = {"version": GOOD, "against": None, "blessed": True, "refusals": [], "checks": []}
+    for facts in ({}, {"run": os.path.join(str(tmp_path), "other", "runs", "warm", str(GOOD))}):
+        blessing.write_text(json.dumps({**verdict, **facts}))
+        assert loop.verdict(GOOD) is None
+        with pytest.raises(ValueError, match=rf"served_dir: .* has versions \[{GOOD}\], which this loop did not bless"):
+            loop.run()
+    blessing.write_text(json.dumps({**verdict, "run": os.path.join(loop.output_dir, "runs", "warm", str(GOOD))}))
+    assert loop.verdict(GOOD)["blessed"]
 
 
 @pytest.mark.slow
@@ -192,7 +270,7 @@ def test_another_process_or_other_settings_are_refused(finished, tmp_path):
         other.run()
     foreign = tmp_path / "served" / "7"
     foreign.mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"served_dir: .* has versions \[7\], which are no days of this loop"):
+    with pytest.raises(ValueError, match=r"served_dir: .* has versions \[7\], which this loop did not bless"):
         dataclasses.replace(loop, served_dir=str(foreign.parent)).run()
 
 
@@ -216,6 +294,9 @@ def test_an_empty_day_and_equal_labels_are_refused(tmp_path):
         ({"holdout": 0.0}, "--holdout must be above 0 and below 1, got 0.0"),
         ({"window": 0}, "--window must be >= 1, got 0"),
         ({"dataset": "nothing"}, "--dataset must be one of"),
+        ({"dataset": ""}, "--raw_dir is for days that are made of raw files: say of which --dataset, too"),
+        ({"dataset": "", "raw_dir": ""}, "--prepare is for days"),
+        ({"dataset": "", "raw_dir": "", "prepare": (), "evict_after": 2}, "--evict_after is for days"),
         ({"experiment": "sasrec"}, "experiment must be one of"),
         ({"max_ece_rise": 0.5}, "max_slice_ece_rise=0.1 and max_ece_rise=0.5 contradict each other"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.scores import score
-from xdeepint_ext.experiments.verdicts import Judged, Thresholds, judge
+from xdeepint_ext.experiments.verdicts import Judged, Thresholds, Verdict, judge
 
 LABELS = np.tile([0.0, 1.0, 0.0, 1.0], 50)
 GOOD = np.where(LABELS == 1, 1.0, -1.0)
@@ -79,6 +79,11 @@ def test_what_is_not_defined_passes_nothing():
     verdict = judge(2, None, (Judged(2, same, None),), Thresholds())
     assert not verdict.blessed and math.isnan(verdict.checks[0].value)
     assert verdict.to_json()["checks"][0]["value"] is None
+
+
+def test_a_version_that_could_not_be_made_is_not_blessed():
+    verdict = Verdict(2, 1, (), reasons=("there is none",))
+    assert not verdict.blessed and verdict.to_json()["refusals"] == ["there is none"]
 
 
 def test_other_rows_are_no_comparison():

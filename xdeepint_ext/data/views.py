@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 
 from xdeepint_ext.data.manifest import VOCABULARY, DataError, Manifest, Shard, describe_tables
 from xdeepint_ext.data.writer import AtomicDirectory
 from xdeepint_ext.schema import Schema
+from xdeepint_ext.schema_io import OVERLAY
 
 __all__ = ["write_view"]
 
@@ -57,6 +59,9 @@ def write_view(
         # The vocabularies may be larger than all records of a day: they are not copied either.
         os.symlink(os.path.abspath(os.path.join(meaning_of, VOCABULARY)), os.path.join(made, VOCABULARY))
         schema.save(made)
+        overlay = os.path.join(meaning_of, OVERLAY)
+        if os.path.exists(overlay):
+            shutil.copy(overlay, made)
         tables = describe_tables(schema, os.path.join(meaning_of, VOCABULARY))
         view = Manifest(of_ids.dataset, found, tables, schema.fingerprint(), of_ids.compression, notes=notes)
         view.save(made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +17,7 @@ from xdeepint_ext.experiments.scores import sigmoid
 from xdeepint_ext.serving.calibration import Calibration, CalibrationError
 from xdeepint_ext.serving.calibration_fits import fit_calibration, population_weights
 
-__all__ = ["check_calibration", "fit", "fits", "measure", "stages"]
+__all__ = ["as_served", "check_calibration", "fit", "fits", "measure", "stages"]
 
 SPLIT = "valid"
 BEFORE, AFTER = "uncalibrated", "calibrated"
@@ -73,6 +75,21 @@ def fit(config: Config, tasks: Sequence[str], predict: Callable[[str], Predictio
                 f"calibration={config.calibration}: task {task!r} of the {SPLIT} split: {error}"
             ) from None
     return found
+
+
+def as_served(predictions: Predictions, calibrations: Mapping[str, Calibration], rate: float) -> Predictions:
+    """Predictions with the scores that an export answers with, on rows whose negatives are down-sampled.
+
+    Served scores are of all rows; where a share of the negatives was kept, the odds are 1 / rate times as high.
+
+    Args:
+      predictions: of a split, with the model's logits.
+      calibrations: task -> what the export makes of these; a task without one keeps them.
+      rate: of the negatives that were kept.
+    """
+    shift = math.log(rate)
+    logits = {task: calibrations[task](z) if task in calibrations else z for task, z in predictions.logits.items()}
+    return dataclasses.replace(predictions, logits={task: z - shift for task, z in logits.items()})
 
 
 def stages(

@@ -81,6 +81,9 @@ class Options(Thresholds):
             raise ValueError(f"--window must be >= 1, got {self.window}")
         if self.dataset and self.dataset not in LOADERS:
             raise ValueError(f"--dataset must be one of {sorted(LOADERS)}, got {self.dataset!r}")
+        for name in ("raw_dir", "prepare", "evict_after"):
+            if getattr(self, name) and not self.dataset:
+                raise ValueError(f"--{name} is for days that are made of raw files: say of which --dataset, too")
 
 
 def thresholds_of(options: Options) -> Thresholds:

@@ -15,20 +15,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from xdeepint_ext.data.manifest import VOCABULARY, vocabulary_file
+from xdeepint_ext.data.manifest import VOCABULARY, Manifest, vocabulary_file
 from xdeepint_ext.data.preprocessor import Preprocessor
+from xdeepint_ext.experiments.calibrating import as_served
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.daily_data import DayData
+from xdeepint_ext.experiments.inputs import select_features
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.results import Results
 from xdeepint_ext.experiments.run_directory import write_atomically
 from xdeepint_ext.experiments.run_scores import load_model, predict_run
 from xdeepint_ext.experiments.running import run
 from xdeepint_ext.experiments.scores import score
-from xdeepint_ext.experiments.slices import distinct_ids, id_names
-from xdeepint_ext.experiments.verdicts import Judged, Thresholds, judge
+from xdeepint_ext.experiments.slices import check_slices, distinct_ids, id_names
+from xdeepint_ext.experiments.verdicts import Judged, Thresholds, Verdict, judge
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.serving.blessing import BLESSING, bless
+from xdeepint_ext.serving.calibration import Calibration, CalibrationError
 from xdeepint_ext.serving.pruning import zeroed_values
 from xdeepint_ext.serving.version_folder import version_dir, versions
 
@@ -95,7 +98,9 @@ class DailyLoop:
         blessing = os.path.join(self.served_dir, str(day), BLESSING)
         if not os.path.exists(path) and os.path.exists(blessing):  # the process was killed between the two
             with open(blessing, encoding="utf-8") as stream:
-                self._decide(day, json.load(stream))
+                known = json.load(stream)
+            if known.get("run") == self._run_of(day):  # and no other loop's
+                self._decide(day, known)
         if not os.path.exists(path):
             return None
         with open(path, encoding="utf-8") as stream:
@@ -112,6 +117,7 @@ class DailyLoop:
             return
         started = time.perf_counter()
         self.data.prepared(day, before, self._zeroed(before))
+        check_slices(self._schema(day), self.slices, "bless_slices")
         seconds = {"prepare_seconds": time.perf_counter() - started}
         for mode in dict.fromkeys(("warm", *self.modes)):
             key = {"day": day, "mode": mode}
@@ -133,8 +139,8 @@ class DailyLoop:
             self._say(
                 f"{day} {mode}: {'no model yet' if model_of is None else f'model of {model_of}'} {', '.join(shown)}"
             )
-        if self.verdict(day) is None:
-            self._judge(day, before)
+        found = self.verdict(day) or self._judge(day, before)
+        self._say("\n  ".join([f"{day} is {'blessed' if found['blessed'] else 'not blessed:'}", *found["refusals"]]))
 
     # -- models -------------------------------------------------------------------------------------------------------
 
@@ -146,8 +152,7 @@ class DailyLoop:
         return {"warm": self._last_blessed(day), "scratch": earlier[-1], "never": earlier[0]}[mode]
 
     def _last_blessed(self, day: int) -> int | None:
-        found = [other for other in self.days if other < day and (self.verdict(other) or {}).get("blessed")]
-        return max(found, default=None)
+        return max((other for other in self.days if other < day and self._is_blessed(other)), default=None)
 
     def _trains(self, day: int, mode: str) -> bool:
         """Whether a mode has a model of its own on a day: on the first, all have that of `warm`."""
@@ -160,22 +165,28 @@ class DailyLoop:
         before = self._last_blessed(day) if mode == "warm" else None
         if before is not None:
             own["warm_start"] = self._file("runs", "warm", str(before))
-        if mode == "scratch":
-            own["data_dir"] = self._file("views", f"scratch-{day}")
+        if mode == "scratch":  # is scored by its own logits, as it is never served
+            own |= {"data_dir": self._file("views", f"scratch-{day}"), "calibration": "none"}
         model_dir = self._file("runs", mode, str(day))
         return self.config.replace(model_dir=model_dir, early_stopping="none", evaluate=(), **own)
 
     def _train(self, day: int, mode: str) -> float:
         """Trains a mode's model of a day; returns the seconds that its export took."""
         if mode == "scratch":
-            so_far = [other for other in self.days if other <= day and not self._is_refused(other)]
+            so_far = [other for other in self.days if other == day or (other < day and not self._is_refused(other))]
             parts = [(other, "train") for other in so_far[-(self.window or len(so_far)) :]]
             self.data.view(f"scratch-{day}", day, {"train": parts})
-        return float(run(self._config(day, mode)).get("export_seconds", 0.0))
+        try:
+            return float(run(self._config(day, mode)).get("export_seconds", 0.0))
+        except CalibrationError as error:  # where a day's labels are turned round, for example
+            self._decide(day, Verdict(day, self._last_blessed(day), (), reasons=(str(error),)).to_json())
+            return 0.0
+
+    def _is_blessed(self, day: int) -> bool:
+        return day in self.days and (self.verdict(day) or {"blessed": False})["blessed"]
 
     def _is_refused(self, day: int) -> bool:
-        found = self.verdict(day)
-        return found is not None and not found["blessed"]
+        return not (self.verdict(day) or {"blessed": True})["blessed"]
 
     def _zeroed(self, before: int | None) -> str | None:
         """Folder of the values that the last blessed model has no use for."""
@@ -201,21 +212,21 @@ class DailyLoop:
         view = self.data.view(f"{day}-under-{model_of}", model_of, {"test": parts})
         return score(predict_run(config, view, "test"))
 
-    def _judge(self, day: int, before: int | None) -> None:
+    def _judge(self, day: int, before: int | None) -> dict[str, Any]:
         parts = tuple(self._judged(other, day, before) for other in (day, before) if other is not None)
         verdict = judge(day, before, parts, self.thresholds)
         found = verdict.to_json()
         if verdict.blessed:
             exported = os.path.join(self._config(day, "warm").model_dir, "saved_model")
             facts = {name: value for name, value in found.items() if name not in ("version", "against")}
-            bless(version_dir(exported), self.served_dir, day, before, facts)
+            bless(version_dir(exported), self.served_dir, day, before, {**facts, "run": self._run_of(day)})
         self._decide(day, found)
-        self._say("\n  ".join([f"{day} is {'blessed' if verdict.blessed else 'not blessed:'}", *verdict.refusals]))
+        return found
 
     def _judged(self, rows_of: int, day: int, before: int | None) -> Judged:
         """A day's held-out rows under the candidate and the last blessed version."""
         candidate = self._held_out(rows_of, day)
-        schema = Schema.load(self.data.directory(day), overlay="")
+        schema = self._schema(day)
         folder = os.path.join(self.data.directory(day), VOCABULARY)
         slices: dict[str, np.ndarray] = {}
         for name in self.slices:
@@ -225,10 +236,23 @@ class DailyLoop:
         return Judged(rows_of, candidate, None if before is None else self._held_out(rows_of, before), slices)
 
     def _held_out(self, rows_of: int, model_of: int) -> Predictions:
+        """A day's held-out rows, with the scores that a version answers with."""
         view = self.data.view(f"{rows_of}-held-out-under-{model_of}", model_of, {"valid": [(rows_of, "valid")]})
-        return predict_run(self._config(model_of, "warm"), view, "valid", self.slices)
+        config = self._config(model_of, "warm")
+        predictions = predict_run(config, view, "valid", self.slices)
+        exported = Manifest.load(version_dir(os.path.join(config.model_dir, "saved_model"))).notes["export"]
+        calibrations = {task: Calibration(**found) for task, found in exported["calibration"].items()}
+        return as_served(predictions, calibrations, config.negative_sampling_rate)
 
     # -- files --------------------------------------------------------------------------------------------------------
+
+    def _schema(self, day: int) -> Schema:
+        directory = self.data.directory(day)
+        return select_features(directory, Manifest.load(directory), self.config.features)
+
+    def _run_of(self, day: int) -> str:
+        """What tells a day's version from another loop's."""
+        return os.path.abspath(self._file("runs", "warm", str(day)))
 
     def _file(self, *names: str) -> str:
         return os.path.join(self.output_dir, *names)
@@ -240,10 +264,10 @@ class DailyLoop:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"output_dir: another process is running in {self.output_dir}") from None
-            foreign = [version for version in versions(self.served_dir) if version not in self.days]
+            foreign = [version for version in versions(self.served_dir) if not self._is_blessed(version)]
             if foreign:
                 raise ValueError(
-                    f"served_dir: {self.served_dir} has versions {foreign}, which are no days of this loop: "
+                    f"served_dir: {self.served_dir} has versions {foreign}, which this loop did not bless on its days, "
                     f"{self.days[0]} to {self.days[-1]}"
                 )
             yield

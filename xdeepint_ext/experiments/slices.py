@@ -20,8 +20,13 @@ SHOWN = ("rows", "auc", "logloss", "label_mean", "ece", "gauc")
 MISSING, OTHER, FREE = "(missing)", "(other)", "(free)"
 
 
-def check_slices(schema: Schema, slices: tuple[str, ...]) -> None:
+def check_slices(schema: Schema, slices: tuple[str, ...], flag: str = "slices") -> None:
     """Checks that the model's inputs can be cut by these features.
+
+    Args:
+      schema: of the model.
+      slices: names of features.
+      flag: that gave them, for the message.
 
     Raises:
       ValueError: one is no input, or no ids.
@@ -29,7 +34,7 @@ def check_slices(schema: Schema, slices: tuple[str, ...]) -> None:
     fit = [feature.name for feature in schema.inputs if feature.is_ids]
     wrong = [name for name in slices if name not in fit]
     if wrong:
-        raise ValueError(f"slices: {wrong[0]!r} is no input with ids; there are {fit}")
+        raise ValueError(f"{flag}: {wrong[0]!r} is no input with ids; there are {fit}")
 
 
 def score_slices(

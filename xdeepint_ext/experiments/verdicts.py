@@ -100,22 +100,24 @@ class Verdict:
       against: the last blessed day; None = there was none.
       checks: all that was compared.
       notes: what could not be.
+      reasons: why there is no version that could be judged.
     """
 
     version: int
     against: int | None
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def blessed(self) -> bool:
-        """Whether all checks passed."""
-        return all(check.passed for check in self.checks)
+        """Whether there is a version, and all checks passed."""
+        return not self.reasons and all(check.passed for check in self.checks)
 
     @property
     def refusals(self) -> list[str]:
-        """A line for each check that did not pass."""
-        return [str(check) for check in self.checks if not check.passed]
+        """A line for each reason, and for each check that did not pass."""
+        return [*self.reasons, *(str(check) for check in self.checks if not check.passed)]
 
     def to_json(self) -> dict[str, Any]:
         """For `verdicts/DAY.json` and `blessing.json`."""
