@@ -49,8 +49,8 @@ test-long: install ## run the slow tests that take minutes each: killed clusters
 .venv-tfx/$(READY):
 	$(call make_venv,.venv-tfx,-e $(TFX))
 
-test-tfx: .venv-tfx/$(READY) ## run the tests of the extra tfx
-	.venv-tfx/bin/python -m pytest tests/tfx $(PYTEST_ARGS)
+test-tfx: .venv-tfx/$(READY) ## run the tests of the extra tfx, and those of Beam, which it brings
+	.venv-tfx/bin/python -m pytest tests/tfx tests/data/test_beam.py $(PYTEST_ARGS)
 
 .venv-lowest-tf/$(READY):
 	$(call make_venv,.venv-lowest-tf,-e ".[dev]" $(LOWEST_TF))

@@ -2,7 +2,8 @@
 
     python -m benchmarks.strategies --data_dir=DATA
 
-One process with two threads against two workers with one thread each: both have two cores. What a strategy costs is
+One process with two threads against two workers with one thread each: both have two cores. (Threads are those inside of
+an operation; beside them each process has two between operations, or it would wait for ever.) What a strategy costs is
 the share of the one process's rate that is lost. Every case has its turn in each round; medians are printed.
 """
 
@@ -22,7 +23,7 @@ from xdeepint_ext.experiments.local_cluster import LocalCluster
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Args: the strategy; its processes that train; TensorFlow's threads of each; parameter servers."""
+    """Args: the strategy; its processes that train; threads of each; parameter servers."""
 
     strategy: str
     workers: int

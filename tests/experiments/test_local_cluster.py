@@ -33,6 +33,14 @@ def test_every_process_knows_its_place_and_begins_its_lines_with_it():
     assert clusters[0] == clusters[1] and len(set(clusters[0]["worker"])) == 2
 
 
+@pytest.mark.parametrize(("threads", "expected"), [(1, "1 1 2"), (3, "3 3 3")])
+def test_threads_are_bounded_but_an_operation_that_waits_does_not_keep_the_only_one(threads, expected):
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS")
+    cluster, output = cluster_of(f"print(*map(os.environ.get, {names}))", workers=1, threads=threads)
+    assert finish(cluster) == 0
+    assert output.getvalue() == f"[worker 0] {expected}\n"
+
+
 def test_the_first_failing_exit_code_is_returned_and_the_others_are_ended():
     cluster, output = cluster_of(f"exit(3) if me == 'worker1' else None; {WAIT}", workers=3)
     assert finish(cluster) == 3

@@ -1,5 +1,6 @@
 """Runs in a directory: they go on where they broke off, end once, and refuse other flags, data and directories."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,8 +13,9 @@ import tensorflow as tf
 
 from xdeepint_ext import metrics
 from xdeepint_ext.data.manifest import DataError
-from xdeepint_ext.experiments import run
+from xdeepint_ext.experiments import run, running
 from xdeepint_ext.experiments.checkpoints import CheckpointStore
+from xdeepint_ext.experiments.placement import make_placement
 
 
 class Killed(Exception):
@@ -51,11 +53,13 @@ def copied(finished, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_numbers(small_config, tmp_path, monkeypatch, strategy):
+@pytest.mark.parametrize(("strategy", "device"), [("one_device", "auto"), ("mirrored", "auto"), ("mirrored", "cpu")])
+def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_numbers(
+    small_config, tmp_path, monkeypatch, strategy, device
+):
     options = {"dropout": 0.2, "dnn_units": (5,)}
     changed = small_config.replace(epochs=2, eval_every=10, checkpoint_every=4, model_options=options)
-    changed = changed.replace(strategy=strategy)
+    changed = changed.replace(strategy=strategy, embedding_device=device)
     undisturbed = run(changed.replace(model_dir=str(tmp_path / "a")))
     interrupted = changed.replace(model_dir=str(tmp_path / "b"))
     for saves in (1, 3):
@@ -151,6 +155,15 @@ def test_checkpoints_that_cannot_be_written_are_an_error(small_config, tmp_path)
         ):
             run(small_config.replace(max_steps=1, early_stopping="none", model_dir=str(model_dir)))
     assert not (model_dir / "metrics.json").exists()
+
+
+def test_a_checkpoint_of_other_replicas_is_refused_with_both_numbers(copied, monkeypatch):
+    config, _ = copied
+    pathlib.Path(config.model_dir, "metrics.json").unlink()
+    here = dataclasses.replace(make_placement(config), topology="2 parameter servers")
+    monkeypatch.setattr(running, "make_placement", lambda _: here)
+    with pytest.raises(ValueError, match=r"ckpt-3 was made by one device, but this run has 2 parameter servers"):
+        run(config)
 
 
 def test_two_processes_in_one_directory_are_refused(copied):

@@ -133,6 +133,12 @@ def test_mirrored_on_two_devices_equals_one_device(small_config):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [{"strategy": "multi_worker"}, {"strategy": "mirrored", "jit_compile": True}])
+def test_weights_in_host_memory_are_for_one_machine_without_xla(small_config, wrong):
+    with pytest.raises(ValueError, match=r"embedding_device=cpu is for the strategies \('auto', .*got strategy=m"):
+        small_config.replace(embedding_device="cpu", **wrong)
+
+
 def test_a_last_batch_smaller_than_the_replicas_is_trained_on(small_config, monkeypatch):
     everything = Inputs._arrays
 

@@ -63,6 +63,21 @@ def test_so_have_gates_codebooks_and_towers(data_dirs, folder, tmp_path):  # noq
     check_equal(tmp_path, found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["xdeepint", "groupce", pytest.param("adaensemble", marks=pytest.mark.long)])
+def test_weights_in_host_memory_are_there_once_and_train_as_on_one_device(data_dirs, name):
+    config = config_of(name, data_dirs["one"], strategy="mirrored", embedding_device="cpu", evaluate=("test",))
+    one = execute(config.replace(strategy="one_device", embedding_device="auto"))
+    found = execute(config)
+    strategy = found.model.distribute_strategy
+    assert strategy.num_replicas_in_sync == 2
+    variables = [*found.model.weights, *found.model.optimizer.variables]
+    assert all(len(strategy.experimental_local_results(variable)) == 1 for variable in variables)
+    for weight, expected in zip(found.model.weights, one.model.weights, strict=True):
+        np.testing.assert_allclose(weight.numpy(), expected.numpy(), rtol=0, atol=1e-5, err_msg=weight.name)
+    assert found.metrics["test.logloss"] == pytest.approx(one.metrics["test.logloss"], abs=1e-6)
+
+
 FLAGS = ("--batch_size=60", "--epochs=4", "--eval_every=20", "--checkpoint_every=10", "--noreport", "--width=4")
 FLAGS += ("--num_layers=1", "--num_subspaces=2", "--optimizer=paper", "--learning_rate=0.05", "--deterministic")
 LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8", "--early_stopping=none")  # of so few records

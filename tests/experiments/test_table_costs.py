@@ -1,5 +1,6 @@
 """What tables cost, as said before training, is what model and optimizer then hold; too much is refused before that."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,8 +9,11 @@ import tensorflow as tf
 
 from xdeepint_ext.experiments import running
 from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, make_optimizers
+from xdeepint_ext.experiments.placement import _whole, make_placement
+from xdeepint_ext.experiments.strategies import central_on
 from xdeepint_ext.experiments.table_costs import (
     TableCost,
     available_memory,
@@ -124,3 +128,22 @@ def test_what_is_free_and_how_often_a_strategy_needs_it(two_replicas):
     free = available_memory()
     assert free is None or 10**6 < free < 10**14
     assert copies_on_host(two_replicas) == 2 and copies_on_host(tf.distribute.get_strategy()) == 1
+    assert copies_on_host(central_on(tuple(two_replicas.extended.worker_devices))) == 1
+
+
+def test_a_coordinator_needs_room_for_the_weights_alone(small_config, monkeypatch):
+    cost = sum(table.weights for table in running.table_costs(small_config, Inputs(small_config).schema))
+    here = dataclasses.replace(make_placement(small_config), moves_weights=True)
+    monkeypatch.setattr(running, "make_placement", lambda _: here)
+    monkeypatch.setattr(running, "available_memory", lambda: int(1.2 * cost))
+    assert running.execute(small_config.replace(max_steps=1, evaluate=())).model.optimizer.iterations == 0
+    with pytest.raises(MemoryError):
+        monkeypatch.setattr(running, "available_memory", lambda: cost)
+        running.execute(small_config)
+
+
+def test_the_parts_of_a_sharded_weight_are_put_together():
+    whole = [np.arange(10.0).reshape(5, 2), np.float32(3), np.arange(3)]
+    parts = [*map(tf.constant, (whole[0][:2], whole[0][2:4], whole[0][4:], whole[1], whole[2]))]
+    for found, expected in zip(_whole(parts, [tf.TensorShape(np.shape(w)) for w in whole]), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -113,10 +113,7 @@ def handler_of(model):
         def predict(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             definition = model.signatures[request["signature_name"]]
-            if "inputs" in request:
-                columns = request["inputs"]
-            else:
-                columns = {key: [row[key] for row in request["instances"]] for key in request["instances"][0]}
+            columns = columns_of(request)
             inputs = {key: array_of(value, definition.inputs[key].dtype) for key, value in columns.items()}
             outputs = {k: json_of(v) for k, v in model.run(request["signature_name"], inputs).items()}
             single = len(outputs) == 1
@@ -129,6 +126,13 @@ def handler_of(model):
             pass
 
     return Handler
+
+
+def columns_of(request):
+    """The columns of a body of either form."""
+    if "inputs" in request:
+        return request["inputs"]
+    return {key: [row[key] for row in request["instances"]] for key in request["instances"][0]}
 
 
 def array_of(value, dtype):

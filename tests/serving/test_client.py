@@ -96,18 +96,22 @@ def test_messages_and_bodies_carry_a_request_to_the_c_api_and_back(exported):
     definitions = c_api.meta_graph(folder).signature_def
     arrays, names = [], []
     for name, request in received.items():
-        body = json.loads(rest.predict_body(asked[name], name))
+        inputs = definitions[name].inputs
         arrays.append({key: tf.make_ndarray(proto) for key, proto in request.inputs.items()})
-        arrays.append({k: stand_in.array_of(v, definitions[name].inputs[k].dtype) for k, v in body["inputs"].items()})
-        names += [name, name]
+        for form in rest.FORMS:
+            columns = stand_in.columns_of(json.loads(rest.predict_body(asked[name], name, form)))
+            arrays.append({key: stand_in.array_of(value, inputs[key].dtype) for key, value in columns.items()})
+        names += [name] * (1 + len(rest.FORMS))
     answers = c_api.run_signatures([(folder, n, inputs) for n, inputs in zip(names, arrays, strict=True)])
     expected = case.scores(model)
     specs = dict.fromkeys(expected, tf.TensorSpec((None, 1), tf.float32))
     for answer in answers:
         response = messages.predict_response(answer, "predict_raw", "m", 1).SerializeToString()
         by_grpc = messages.predicted(predict_pb2.PredictResponse.FromString(response))
-        by_rest = rest.reply_arrays(json.dumps({"outputs": {k: v.tolist() for k, v in answer.items()}}), specs)
-        for found in (by_grpc, by_rest):
+        columns = {k: v.tolist() for k, v in answer.items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        by_rest = [rest.reply_arrays(json.dumps(body), specs) for body in ({"outputs": columns}, {"predictions": rows})]
+        for found in (by_grpc, *by_rest):
             for name, values in expected.items():
                 assert found[name].dtype == np.float32
                 np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6)

@@ -17,7 +17,8 @@ from xdeepint_ext.serving.calibration_fits import METHODS
 
 __all__ = ["Config", "canonical"]
 
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "parameter_server", "tpu")
+ONE_MACHINE = ("auto", "one_device", "mirrored")
+STRATEGIES = (*ONE_MACHINE, "multi_worker", "parameter_server", "tpu")
 STRATEGY_HELP = (
     "auto = mirrored where there are several GPUs, else one_device; multi_worker and parameter_server read TF_CONFIG; "
     "tpu is untested; see docs/scaling.md"
@@ -31,6 +32,7 @@ GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session"
 TABLE_DTYPES = ("float32", "float16", "int8")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 SHARDINGS = ("batches", "files")
+DEVICES = ("auto", "cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Config:
     checkpoint_every: int = option(1000, "steps between checkpoints; each evaluation makes one too", changes="nothing")
     warm_start: str = option("", "model_dir of a finished run that this one goes on from, with another day's data")
     strategy: str = option("auto", STRATEGY_HELP, STRATEGIES)
+    embedding_device: str = option(
+        "auto", "cpu = weights and slots of one_device and mirrored lie once in host memory, not on each GPU", DEVICES
+    )
     cluster_timeout: int = option(
         300, "seconds that a process of a cluster waits for the others to come", changes="nothing"
     )
@@ -125,6 +130,11 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if self.embedding_device == "cpu" and (self.strategy not in ONE_MACHINE or self.jit_compile):
+            raise ValueError(
+                f"embedding_device=cpu is for the strategies {ONE_MACHINE}, without jit_compile, as XLA's code and its "
+                f"weights must be on one device; got strategy={self.strategy}, jit_compile={self.jit_compile}"
+            )
         if not 0 < self.negative_sampling_rate <= 1:
             raise ValueError(f"negative_sampling_rate must be in (0, 1], got {self.negative_sampling_rate}")
         if list(self.cold_start) != sorted({bound for bound in self.cold_start if bound >= 0}):

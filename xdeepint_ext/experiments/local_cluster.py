@@ -30,6 +30,7 @@ CHIEF, WORKER, PS = "chief", "worker", "ps"
 ENDED, LOST = 75, 76
 PAUSE = 0.1
 GRACE, SHORT_GRACE = 30.0, 5.0
+LEAST_INTER_OP = 2
 
 
 class LocalCluster:
@@ -41,7 +42,8 @@ class LocalCluster:
       ps: how many parameter servers; with some there is a coordinator, too.
       restarts: how often processes that a signal or a lost neighbour ended are started again.
       environment: of the processes; default: this one's.
-      threads: of each process's TensorFlow; None = TensorFlow's choice, which is all cores in each process.
+      threads: inside of an operation, in each process, and between operations, of which there are two at least; None =
+        TensorFlow's choice, which is all cores in each process.
       output: where the lines go.
 
     Attributes:
@@ -69,7 +71,7 @@ class LocalCluster:
         self._command, self._output, self._restarts = list(command), output, restarts
         self._environment = dict(os.environ if environment is None else environment)
         if threads:
-            self._environment |= {name: str(threads) for name in THREADS}
+            self._environment |= _environment_of(threads)
         jobs = {CHIEF: int(ps > 0), WORKER: workers, PS: ps}
         ports = iter(free_ports(sum(jobs.values())))
         self._jobs = {job: [f"127.0.0.1:{next(ports)}" for _ in range(n)] for job, n in jobs.items() if n}
@@ -172,8 +174,11 @@ class LocalCluster:
             writer.join(timeout=5)
 
 
-# What TensorFlow reads where a program has not set its number of threads.
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+def _environment_of(threads: int) -> dict[str, str]:
+    """What TensorFlow reads where a program has not set its number of threads."""
+    inside = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), str(threads))
+    # An operation that waits for another process keeps a thread: with one alone, parameter servers wait for ever.
+    return {**inside, "TF_NUM_INTEROP_THREADS": str(max(threads, LEAST_INTER_OP))}
 
 
 def free_ports(count: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Placement:
             return model
         here = make()
         for weight, value in zip(here.weights, _whole(model.weights, [w.shape for w in here.weights]), strict=True):
-            weight.assign(value)
+            weight.assign(value)  # one after the other, so that there is one more copy of one weight alone
         return here
 
 
@@ -63,10 +63,10 @@ def make_placement(config: Any) -> Placement:
     """The placement of a run.
 
     Args:
-      config: its `strategy`, `batch_size`, `cluster_timeout`, and `optimizer` where it has one. `one_device` is the
-        first GPU, or the CPU where there is none; `mirrored` all GPUs, or all logical CPUs where there is none; `auto`
-        is `mirrored` where there are several GPUs, else `one_device`; `multi_worker` and `parameter_server` have the
-        cluster of TF_CONFIG, `tpu` the machine's.
+      config: its `strategy`, `batch_size`, `cluster_timeout`, and where it has them `optimizer` and `embedding_device`.
+        `one_device` is the first GPU, or the CPU where there is none; `mirrored` all GPUs, or all logical CPUs where
+        there is none; `auto` is `mirrored` where there are several GPUs, else `one_device`; `multi_worker` and
+        `parameter_server` have the cluster of TF_CONFIG, `tpu` the machine's.
 
     Raises:
       ValueError: the batch cannot be divided by the replicas, the cluster is not as the strategy wants it, the
@@ -75,9 +75,13 @@ def make_placement(config: Any) -> Placement:
       TimeoutError: a process of the cluster did not come.
     """
     if config.strategy not in MAKERS:
-        gpus = tf.config.list_logical_devices("GPU")
-        mirrored = config.strategy == "mirrored" or (config.strategy == "auto" and len(gpus) > 1)
-        found = _mirrored("GPU" if gpus else "CPU") if mirrored else _one_device()
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        names = [device.name for device in tf.config.list_logical_devices(kind)]
+        mirrored = config.strategy == "mirrored" or (config.strategy == "auto" and kind == "GPU" and len(names) > 1)
+        if getattr(config, "embedding_device", "auto") == "cpu":
+            found = _central(names if mirrored else names[:1])
+        else:
+            found = _mirrored(kind) if mirrored else _one_device()
     else:
         _check_optimizer(config)
         found = MAKERS[config.strategy](config)
@@ -123,6 +127,12 @@ def _one_device() -> Placement:
 def _mirrored(device_type: str) -> Placement:
     strategy = strategies.mirrored_on(device_type)
     topology = f"mirrored on {strategy.num_replicas_in_sync} replicas"
+    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+
+
+def _central(devices: Sequence[str]) -> Placement:
+    strategy = strategies.central_on(tuple(devices))
+    topology = f"{strategy.num_replicas_in_sync} replicas with their weights in host memory"
     return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
 
 
@@ -184,12 +194,11 @@ def _for_tpu() -> list[str]:
     return sorted(name for name, found in OPTIMIZERS.items() if not set(found.values()) & NOT_ON_TPU)
 
 
-def _whole(parts: Sequence[Any], shapes: Sequence[tf.TensorShape]) -> list[np.ndarray]:
+def _whole(parts: Iterable[Any], shapes: Iterable[tf.TensorShape]) -> Iterator[np.ndarray]:
     """The values of weights of which some lie in parts, one after the other along their first axis."""
-    found, values = [], iter(part.numpy() for part in parts)
+    values = iter(part.numpy() for part in parts)
     for shape in shapes:
         pieces = [next(values)]
         while shape.rank and sum(len(piece) for piece in pieces) < shape[0]:
             pieces.append(next(values))
-        found.append(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
-    return found
+        yield np.concatenate(pieces) if len(pieces) > 1 else pieces[0]

@@ -134,7 +134,9 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     state.now.topology, state.now.tables = place.topology, inputs.manifest.table_fingerprint()
     tables = table_costs(config, inputs.schema)
     _say(config, describe_tables(tables, config.optimizer))
-    check_memory(tables, config.optimizer, available_memory(), copies_on_host(place.strategy))
+    # A coordinator takes the weights to itself in the end, and never the slots.
+    here = [dataclasses.replace(table, trainable=False) for table in tables] if place.moves_weights else tables
+    check_memory(here, config.optimizer, available_memory(), copies_on_host(place.strategy))
     with process_settings(config):
         with place.strategy.scope():
             model = make_model(config, inputs, schedule.total)
@@ -170,7 +172,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
 
     def evaluate() -> dict[str, Any]:
         with process_settings(config):
-            finished.model = place.brought_here(model, lambda: make_model(config, inputs, schedule.total))
+            finished.model = place.brought_here(model, lambda: make_model(config, inputs, schedule.total, slots=False))
             again = predict if finished.model is model else inputs.predictor(finished.model, place.predicting)
             finished.predictions = {split: again(split, final=True) for split in config.evaluate}
             if calibrating.fits(config):
@@ -232,8 +234,18 @@ def check_alike(state: RunState, workers: Workers) -> None:
         )
 
 
-def make_model(config: Config, inputs: Inputs, total_steps: int, schema: Schema | None = None) -> RankingModel:
-    """The compiled model, with all weights and slots, of the inputs' schema or of another."""
+def make_model(
+    config: Config, inputs: Inputs, total_steps: int, schema: Schema | None = None, slots: bool = True
+) -> RankingModel:
+    """The compiled model, with all weights, of the inputs' schema or of another.
+
+    Args:
+      config: of the run.
+      inputs: its records.
+      total_steps: of training, for schedules.
+      schema: default: the inputs'.
+      slots: whether the optimizer's slots are made, too, for a model that will train.
+    """
     model = config.options.make(schema or inputs.schema)
     model.build_from_schema()
     used = {optimizer_group(variable) for variable in model.trainable_variables}
@@ -243,7 +255,8 @@ def make_model(config: Config, inputs: Inputs, total_steps: int, schema: Schema 
         metrics=inputs.metrics(),
         jit_compile=config.jit_compile,
     )
-    model.optimizer.build(model.trainable_variables)
+    if slots:
+        model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from xdeepint_ext.experiments.cluster_config import ClusterConfig
 from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
 
-__all__ = ["coordinator_of", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
+__all__ = ["central_on", "coordinator_of", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
 
 # A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
 SHARD_BYTES = 256 << 10
@@ -22,6 +22,16 @@ def mirrored_on(device_type: str) -> tf.distribute.MirroredStrategy:
     A second one would number its collectives like the first and fail.
     """
     return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(device_type)])
+
+
+@functools.cache
+def central_on(devices: tuple[str, ...]) -> tf.distribute.experimental.CentralStorageStrategy:
+    """The process's one `CentralStorageStrategy` on the devices, whose variables all lie once in host memory.
+
+    Args:
+      devices: names of those that compute.
+    """
+    return tf.distribute.experimental.CentralStorageStrategy(list(devices), "/device:CPU:0")
 
 
 @functools.cache

@@ -141,7 +141,7 @@ def copies_on_host(strategy: tf.distribute.Strategy) -> int:
     """How many copies of each table a strategy keeps in this host's memory: one for each logical CPU."""
     if strategy.num_replicas_in_sync == 1:
         return 1
-    devices = {device.rpartition("/")[2] for device in strategy.extended.worker_devices}
+    devices = {device.rpartition("/")[2] for device in strategy.extended.parameter_devices}
     return max(1, sum("CPU" in device for device in devices))
 
 

@@ -57,6 +57,7 @@ class Temperature(tf.keras.layers.Layer):
             initializer=tf.keras.initializers.Constant(math.log(self.start)),
             trainable=self.learnable,
             constraint=_clipped,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         super().build(input_shape)
 

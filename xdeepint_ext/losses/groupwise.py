@@ -112,6 +112,7 @@ class GroupwiseListCrossEntropy(tf.keras.layers.Layer):
             shape=(self.num_levels + self.include_root,),
             initializer="zeros",
             constraint=_not_too_low,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         super().build(input_shape)
 

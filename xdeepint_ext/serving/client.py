@@ -123,7 +123,7 @@ class Client(abc.ABC):
 
 
 class GrpcClient(Client):
-    """By gRPC: a third of the bytes of REST, and no digits to parse.
+    """By gRPC, which has no digits to parse.
 
     Args:
       address, model, version, timeout: see `connect`.
