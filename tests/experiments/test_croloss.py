@@ -120,6 +120,7 @@ def test_report_and_flags(data_dir, tmp_path):
         ({"model": "dnn", "model_options": None}, "holds users with their items, which 'dnn'"),
         ({"early_stopping": "auc"}, "early_stopping must be one of"),
         ({"slices": ("user",)}, "slices is of single examples"),
+        ({"jit_compile": True}, "jit_compile is of a model's trunk"),
         ({"export_tables": "int8"}, "export_tables=int8: exports of retrieval models keep float32"),
         ({"model_options": {"draw": "windows"}}, "draw=windows needs"),
         ({"model_options": {"negatives": 0}}, "something to be compared with"),

@@ -73,6 +73,63 @@ def test_log_q_is_subtracted_from_the_negatives(kernel: str):
     np.testing.assert_allclose(found, losses.cro(LABELS, corrected, kernel=kernel), rtol=1e-9)
 
 
+def dense(kernel: str, labels, logits, ids, margin: float) -> tf.Tensor:
+    """The mean of ln r over positives, every pair made, its gradient TensorFlow's own."""
+    gap = logits[:, tf.newaxis, :] - logits[:, :, tf.newaxis]
+    values = {
+        "softplus": tf.nn.softplus,
+        "exp": tf.exp,
+        "hinge": lambda x: tf.nn.relu(x + margin),
+        "sigmoid": tf.sigmoid,
+    }[kernel](gap)
+    here = (labels[:, np.newaxis, :] == 0) & (ids[:, np.newaxis, :] != ids[:, :, np.newaxis])
+    ranks = tf.math.log1p(tf.reduce_sum(tf.where(here, values, 0.0), axis=2))
+    return tf.reduce_sum(tf.where(labels > 0, ranks, 0.0)) / (labels > 0).sum()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("hits", [False, True])
+def test_gradients_are_those_of_all_pairs(kernel: str, hits: bool):
+    """Of one positive a list and of two, with padding, and a margin beyond the gaps' clipping."""
+    ids = np.arange(9) + np.zeros((4, 1), int)
+    ids[:, 4] = ids[:, 3] if hits else ids[:, 4]
+    for labels in (LABELS, np.eye(9)[[0, 3, 8, 0]]):
+        padded = np.where((np.arange(9) == 6) & (np.arange(4) == 1)[:, np.newaxis], -1.0, labels)
+        found = []
+        for loss in (
+            lambda s, y=padded: losses.cro(y, s, kernel=kernel, margin=100.0, item_ids=ids if hits else None),
+            lambda s, y=padded: dense(kernel, y, s, ids, 100.0),
+        ):
+            logits = tf.constant(LOGITS)
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(logits)
+            found.append((value, tape.gradient(value, logits)))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def passes(loss) -> int:
+    """How many operations of a step write something as large as the lists."""
+    lists, items = 8, 64
+
+    def step(labels, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return tape.gradient(value, logits)
+
+    spec = tf.TensorSpec((lists, items), tf.float32)
+    graph = tf.function(step).get_concrete_function(spec, spec).graph
+    sizes = [out.shape.num_elements() for op in graph.get_operations() if op.type != "Const" for out in op.outputs]
+    return sum(size is not None and size >= lists * items for size in sizes)
+
+
+@pytest.mark.parametrize("loss", [CROLoss, losses.BPRLoss, losses.TripletLoss])
+def test_a_step_makes_few_more_passes_than_cross_entropy(loss):
+    assert passes(loss(max_positives=1)) <= 1.6 * passes(losses.SoftmaxCrossEntropyLoss())
+
+
 XLA = [losses.bpr, *(pytest.param(x, marks=pytest.mark.slow) for x in (losses.triplet, losses.cro, losses.cro_lambda))]
 
 
@@ -85,6 +142,8 @@ def test_a_fixed_number_of_positives_for_xla(loss):
 
 def test_more_positives_than_said_are_not_left_out_silently():
     assert np.isnan(losses.bpr(LABELS, LOGITS, max_positives=1))
+    found = losses.BPRLoss(max_positives=1, reduction="none")(LABELS, LOGITS).numpy()
+    assert np.isnan(found[3][[0, 5]]).all() and np.isfinite(found[:3]).all()
 
 
 def test_the_gap_is_cut_where_exp_would_overflow_and_its_gradient_is_not():

@@ -45,6 +45,8 @@ class RetrievalInputs(Inputs):
         for name in ("slices", "max_bad_records"):
             if getattr(config, name):
                 raise ValueError(f"{name} is of single examples, but {config.data_dir} holds users with their items")
+        if config.jit_compile:
+            raise ValueError("jit_compile is of a model's trunk, which a retrieval model's training step does not have")
         if config.loss != DEFAULT:
             raise ValueError(f"loss={config.loss} is for lists; that of a retrieval model is --objective")
         self._config = config

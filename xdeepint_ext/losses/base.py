@@ -70,8 +70,12 @@ class RankingLoss(tf.keras.losses.Loss):
 
     def parts(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> list[Part]:
         """The loss as terms whose sums and counts may be added over replicas before they are divided."""
-        losses, valid = self.weighted_units(y_true, y_pred, sample_weight)
+        losses, valid = self.summands(y_true, y_pred, sample_weight)
         return [Part(1.0, masked_sum(losses, valid), tf.reduce_sum(tf.cast(valid, losses.dtype)))]
+
+    def summands(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the mean is over: the units, or, in any shape, those that can be valid."""
+        return self.weighted_units(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The losses of the units, 0 where invalid."""
@@ -199,7 +203,7 @@ class ListwiseLoss(RankingLoss, abc.ABC):
         side = {name: like(x, items, name, cast=not _is_integer(x) or name == self.target) for name, x in side.items()}
         labels, mask = self.padding(side)
         if self.labels_are == "binary":
-            ok = tf.reduce_all((labels == 0) | (labels == 1) | tf.logical_not(mask) | tf.math.is_nan(labels))
+            ok = tf.logical_not(tf.reduce_any(tf.logical_and(labels > 0, labels != 1)))
             labels = require(ok, labels, f"{self.name}: labels must be 0 or 1, or below 0 where padding")
         weight = None if weight is None else weights_like(weight, items)
         if groups is not None:

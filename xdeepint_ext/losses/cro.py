@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.losses.base import functional
-from xdeepint_ext.losses.lists import Lists
-from xdeepint_ext.losses.pairwise import AgainstNegativesLoss, sum_of
+from xdeepint_ext.losses.lists import Few, Lists
+from xdeepint_ext.losses.pairwise import AgainstNegativesLoss, Reduction, hinge, sum_of
 from xdeepint_ext.utils.registry import register
 
 KERNELS = ("softplus", "exp", "hinge", "sigmoid")
@@ -108,25 +108,26 @@ class RankLoss(AgainstNegativesLoss):
         self.margin = margin
         self.estimator = estimator
 
-    def log_ranks(self, lists: Lists, kernel: str, side: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """`ln r`, r = 1 + the sum over the sampled negatives of the kernel of the gap, for each positive; else 0."""
+    def log_ranks(self, kernel: str, few: Few, lists: Lists, side: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """`ln r` of the positives, r = 1 + the sum over the sampled negatives of the kernel of the gap."""
         logits = lists.logits
         if "sampling_probability" in side:
             drawn = tf.math.log(tf.maximum(side["sampling_probability"], TINY))
             logits = tf.where(lists.labels > 0, logits, lists.fill(logits - drawn))
-        logits *= self.scale
+        if self.scale != 1:
+            logits *= self.scale
         if kernel != "exp":
-            add = sum_of(lambda gap: _kernel(kernel, _cut(gap), self.margin))
-            return tf.math.log1p(self.against_negatives(lists, logits, add, side))
+            total = _kernel(kernel, self.margin)
+            return tf.math.log1p(self.against_negatives(few, lists, logits, total, side))
         if "item_ids" in side:
-            log_sum = self.against_negatives(lists, logits, _logsumexp, side)
+            log_sum = self.against_negatives(few, lists, logits, _logsumexp, side)
         else:  # what the positives have in common is computed once
-            log_sum = lists.spread(lists.logsumexp(logits, lists.labels == 0)) - logits
-        counts = tf.logical_and(lists.labels > 0, log_sum > log_sum.dtype.min / 2)
-        log_sum = tf.where(counts, log_sum, tf.zeros_like(log_sum))
+            log_sum = few.of_lists(lists.logsumexp(logits, lists.labels == 0)) - few.gather(logits)
+        some = log_sum > log_sum.dtype.min / 2
+        log_sum = tf.where(some, log_sum, tf.zeros_like(log_sum))
         # Alone ln r, of which alpha = 1 makes softmax cross-entropy, is finite for gaps of any size.
         log_rank = tf.nn.softplus(log_sum if self.weighting == 1 else _cut(log_sum))
-        return tf.where(counts, log_rank, tf.zeros_like(log_rank))
+        return tf.where(some, log_rank, tf.zeros_like(log_rank))
 
     def cost(self, log_rank: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
         """What the smooth rank r of a positive among M sampled negatives costs, as a function of ln r.
@@ -197,7 +198,7 @@ class CROLoss(RankLoss):
       margin: of the hinge kernel. Default 5, the paper's.
       estimator: of the catalogue's rank: `repo`, `R (1 + sum)`, the authors' code; or `additive`, `1 + R sum`, which
         takes 1 for a positive above all, and for alpha = 0, 1 the formulas' limits.
-      max_positives: the most positives of a list. Only for XLA; see `AgainstNegativesLoss`.
+      max_positives: the most positives of a list; see `AgainstNegativesLoss`.
       in_batch, grouped, reduction, name: see `ListwiseLoss`.
 
     Call arguments:
@@ -218,9 +219,8 @@ class CROLoss(RankLoss):
     Source: CROLoss (arXiv 2208.02971), equations 12-16 and 24, and the authors' code.
     """
 
-    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        number, valid = self.positives(lists)
-        return lists.weights * self.cost(self.log_ranks(lists, self.kernel, side), number), valid
+    def of_positives(self, few: Few, lists: Lists, side: Mapping[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
+        return self.cost(self.log_ranks(self.kernel, few, lists, side), number)
 
 
 @register
@@ -286,16 +286,15 @@ class CROLambdaLoss(RankLoss):
         self.weight_kernel = weight_kernel
         self.repo_scale = repo_scale
 
-    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        number, valid = self.positives(lists)
-        log_rank = tf.stop_gradient(self.log_ranks(lists, self.weight_kernel, side))
+    def of_positives(self, few: Few, lists: Lists, side: Mapping[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
+        log_rank = tf.stop_gradient(self.log_ranks(self.weight_kernel, few, lists, side))
         with tf.GradientTape() as tape:
             tape.watch(log_rank)
             cost = self.cost(log_rank, number)
         weight = tf.stop_gradient(tape.gradient(cost, log_rank) * tf.exp(-log_rank))
         if self.repo_scale and self.weighting not in (0, 1):
             weight *= tf.maximum(number, 1) / self.num_items
-        return lists.weights * weight * tf.exp(self.log_ranks(lists, self.kernel, side)), valid
+        return weight * tf.exp(self.log_ranks(self.kernel, few, lists, side))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "weight_kernel": self.weight_kernel, "repo_scale": self.repo_scale}
@@ -317,23 +316,37 @@ def cro_lambda(
     return functional(CROLambdaLoss, y_true, y_pred, sample_weight, options, **side)
 
 
-def _kernel(name: str, gap: tf.Tensor, margin: float) -> tf.Tensor:
-    if name == "softplus":
-        return tf.nn.softplus(gap)
-    if name == "hinge":
-        return tf.nn.relu(gap + margin)
-    if name == "sigmoid":
-        return tf.sigmoid(gap)
-    return tf.cast(gap >= 0, gap.dtype)
+def _kernel(name: str, margin: float) -> Reduction:
+    """The sum of a kernel over gaps that are clipped above 80, with the slope there."""
+    summed = hinge(margin) if name == "hinge" else sum_of(_KERNELS[name])
+    return lambda gap: summed(tf.minimum(gap, LARGEST_GAP))
 
 
-def _cut(gap: tf.Tensor) -> tf.Tensor:
-    """Clips to +-80, with the gradient of no clipping."""
-    return tf.stop_gradient(tf.clip_by_value(gap, -LARGEST_GAP, LARGEST_GAP)) + (gap - tf.stop_gradient(gap))
+def _softplus(gap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    power = tf.exp(gap)  # finite, as the gap is clipped; and faster than tf.nn.softplus
+    return tf.math.log1p(power), power / (1 + power)
 
 
-def _logsumexp(gap: tf.Tensor, here: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_logsumexp(tf.where(here, gap, tf.constant(gap.dtype.min, gap.dtype)), axis=-1)
+def _sigmoid(gap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    value = tf.sigmoid(gap)
+    return value, value * (1 - value)
+
+
+def _step(gap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.cast(gap >= 0, gap.dtype), tf.zeros_like(gap)
+
+
+_KERNELS = {"softplus": _softplus, "sigmoid": _sigmoid, "step": _step}
+
+
+@tf.custom_gradient
+def _cut(gap: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Clips above 80, with the gradient of no clipping."""
+    return tf.minimum(gap, LARGEST_GAP), lambda upstream: upstream
+
+
+def _logsumexp(gap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.reduce_logsumexp(gap, axis=-1), tf.nn.softmax(gap)
 
 
 def _check_kernel(argument: str, kernel: str, known: tuple[str, ...]) -> None:

@@ -95,7 +95,6 @@ class Lists(abc.ABC):
         own: Sequence[tf.Tensor],
         others: Sequence[tf.Tensor],
         only: tf.Tensor | None = None,
-        most: int | None = None,
     ) -> tf.Tensor:
         """For each item i: a function of it and of all items j of its list. See `sum_pairs`.
 
@@ -105,22 +104,17 @@ class Lists(abc.ABC):
           own: item values for i.
           others: item values for j.
           only: a boolean of the items i that matter; the rest is 0, and costs nothing where few matter.
-          most: how many of `only` there may be in a row: a static size for XLA, which otherwise takes all items. Where
-            there are more, the result is NaN.
 
         Returns:
           One value an item; 0 where padding.
         """
+        if only is not None:
+            few = Few(self, only)
+            return few.put_back(few.pairs(function, own, others, self.mask))
         keys = self._keys()
-        columns = self._as_rows(self.fill(keys, -1))
-        chosen = self.mask if only is None else tf.logical_and(self.mask, only)
-        rows = self._as_rows(tf.where(chosen, keys, tf.constant(-2, tf.int32)))
-        mine, theirs = [self._as_rows(x) for x in own], [self._as_rows(x) for x in others]
-        if only is None or (most is None and in_xla()):
-            sums = sum_pairs(function, rows, columns, mine, theirs)
-        else:
-            sums = _of_few(function, rows, columns, mine, theirs, most)
-        return tf.where(chosen, tf.reshape(sums, tf.shape(chosen)), tf.zeros((), sums.dtype))
+        rows, columns = (self._as_rows(self.fill(keys, absent)) for absent in (-2, -1))
+        sums = sum_pairs(function, rows, columns, [self._as_rows(x) for x in own], [self._as_rows(x) for x in others])
+        return tf.where(self.mask, tf.reshape(sums, tf.shape(self.mask)), tf.zeros((), sums.dtype))
 
 
 class Rows(Lists):
@@ -207,6 +201,92 @@ class Segments(Lists):
         return self.fill(place - self._starts(), 0)
 
 
+class Few:
+    """Some items of the lists, such as the positives, gathered: P of each row of `Lists._as_rows`.
+
+    Args:
+      lists: whose.
+      only: a boolean of their items.
+      most: P: a static size. None = as many as there are, under XLA, which knows no such sizes, all items. Where there
+        are more, `put_back` and `sure` give NaN.
+
+    Attributes:
+      there: (N, P), which places hold an item.
+    """
+
+    def __init__(self, lists: Lists, only: tf.Tensor, most: int | None = None) -> None:
+        self._lists = lists
+        self._chosen = tf.logical_and(lists.mask, only)
+        chosen = lists._as_rows(self._chosen)
+        self._shape = tf.shape(chosen)
+        self._places: tf.Tensor | None = None
+        self._overfull: tf.Tensor | None = None
+        if most is None and in_xla():
+            self.there = chosen
+            return
+        numbers = tf.cast(chosen, tf.int32)
+        counts = tf.reduce_sum(numbers, axis=1, keepdims=True)
+        length = chosen.shape[1] or self._shape[1]
+        if most is None:
+            size = tf.minimum(tf.reduce_max(tf.concat([counts[:, 0], [1]], axis=0)), length)
+        else:
+            size = min(most, length) if isinstance(length, int) else tf.minimum(most, length)
+            self._overfull = counts > most
+        self._places = tf.math.top_k(numbers, size).indices
+        self.there = tf.range(tf.shape(self._places)[1]) < counts
+
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """Items -> (N, P)."""
+        rows = self._lists._as_rows(x)
+        return rows if self._places is None else tf.gather(rows, self._places, batch_dims=1)
+
+    def of_lists(self, x: tf.Tensor) -> tf.Tensor:
+        """A value of each list -> what broadcasts against (N, P)."""
+        spread = self._lists.spread(x)
+        return spread if self._lists.separate else self.gather(spread)
+
+    def sure(self, x: tf.Tensor) -> tf.Tensor:
+        """Values in rows, NaN where a row has more of the items than `most`: none must be left out silently."""
+        return x if self._overfull is None else tf.where(self._overfull, tf.constant(float("nan"), x.dtype), x)
+
+    def poison(self) -> tf.Tensor:
+        """(N, 1): NaN where a label or logit of the row is, which a comparison would pass over in silence; else 0."""
+        rows = self._lists._as_rows(self._lists.labels + self._lists.logits)
+        total = tf.stop_gradient(tf.reduce_sum(rows, axis=1, keepdims=True))
+        return tf.where(tf.math.is_nan(total), total, tf.zeros_like(total))
+
+    def put_back(self, x: tf.Tensor) -> tf.Tensor:
+        """(N, P) -> items, 0 where none of the few stands."""
+        if self._places is not None:
+            rows = tf.broadcast_to(tf.range(self._shape[0])[:, tf.newaxis], tf.shape(self._places))
+            x = tf.scatter_nd(tf.stack([rows, self._places], axis=-1), x, self._shape)
+        x = self.sure(x)
+        return tf.where(self._chosen, tf.reshape(x, tf.shape(self._chosen)), tf.zeros((), x.dtype))
+
+    def pairs(
+        self,
+        function: Callable[..., tf.Tensor],
+        own: Sequence[tf.Tensor],
+        others: Sequence[tf.Tensor],
+        among: tf.Tensor,
+    ) -> tf.Tensor:
+        """As `Lists.pairs` for the few i; `together` is False for items j that the boolean `among` leaves out.
+
+        Returns:
+          (N, P); where no item is, it means nothing.
+        """
+        lists = self._lists
+        mine, theirs = [self.gather(x) for x in own], [lists._as_rows(x) for x in others]
+        among = tf.logical_and(lists.mask, among)
+        if lists.separate and mine[0].shape[1] == 1:  # no more pairs than items, and no list to be told apart
+            together = among[:, tf.newaxis, :]
+            return function(together, *(x[:, :, tf.newaxis] for x in mine), *(x[:, tf.newaxis, :] for x in theirs))
+        keys = lists._keys()
+        rows = tf.where(self.there, self.gather(keys), tf.constant(-2, tf.int32))
+        columns = lists._as_rows(tf.where(among, keys, tf.constant(-1, tf.int32)))
+        return sum_pairs(function, rows, columns, mine, theirs)
+
+
 def segments_of(group_ids: tf.Tensor) -> tf.Tensor:
     """(B,) integers -> (B,) int32 in [0, B), equal where these are equal. By sorting, which XLA can do."""
     order = tf.argsort(group_ids)
@@ -214,32 +294,3 @@ def segments_of(group_ids: tf.Tensor) -> tf.Tensor:
     starts = tf.cast(ordered[1:] != ordered[:-1], tf.int32)
     numbers = tf.concat([tf.zeros_like(ordered[:1], tf.int32), tf.cumsum(starts)], axis=0)
     return tf.scatter_nd(order[:, tf.newaxis], numbers, tf.shape(numbers))
-
-
-def _of_few(
-    function: Callable[..., tf.Tensor],
-    rows: tf.Tensor,
-    columns: tf.Tensor,
-    own: list[tf.Tensor],
-    others: list[tf.Tensor],
-    most: int | None,
-) -> tf.Tensor:
-    """`sum_pairs` for the rows whose key is not below 0, put back where they stand."""
-    chosen = tf.cast(rows >= 0, tf.int32)
-    counts = tf.reduce_sum(chosen, axis=1)
-    shape = tf.shape(rows)
-    wanted = tf.reduce_max(tf.concat([counts, [1]], axis=0)) if most is None else most
-    places = tf.math.top_k(chosen, tf.minimum(wanted, shape[1])).indices
-    few = sum_pairs(
-        function,
-        tf.gather(rows, places, batch_dims=1),
-        columns,
-        [tf.gather(x, places, batch_dims=1) for x in own],
-        others,
-    )
-    lists = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis], tf.shape(places))
-    sums = tf.scatter_nd(tf.stack([lists, places], axis=-1), few, shape)
-    if most is None:
-        return sums
-    nan = tf.constant(float("nan"), sums.dtype)  # what does not fit must not be left out silently
-    return tf.where(counts[:, tf.newaxis] > most, nan, sums)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from xdeepint_ext.losses.base import ListwiseLoss, Normalized, functional
-from xdeepint_ext.losses.lists import Lists
+from xdeepint_ext.losses.lists import Few, Lists
 from xdeepint_ext.losses.masks import masked
 from xdeepint_ext.utils.registry import register
+
+Reduction = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""Gaps (..., n), the lowest where there is no pair -> (values (...), their slopes (..., n), 0 there)."""
 
 
 @register
@@ -73,9 +77,13 @@ class AgainstNegativesLoss(ListwiseLoss):
 
     A positive whose list has no negative does not count.
 
+    Subclasses override:
+      of_positives: the losses of the positives.
+
     Args:
-      max_positives: the most positives of a list (with `in_batch`: of the batch). Only for XLA, whose sizes are fixed:
-        without it, XLA treats every item as if it were positive. Where there are more, the loss is NaN.
+      max_positives: the most positives of a list (with `in_batch`: of the batch). XLA, whose sizes are fixed, treats
+        every item as if it were positive without it; lists of one positive take less time with it. Where there are
+        more, the loss is NaN.
       in_batch, grouped, reduction, name: see `ListwiseLoss`.
     """
 
@@ -88,37 +96,97 @@ class AgainstNegativesLoss(ListwiseLoss):
             raise ValueError(f"max_positives must be > 0, got {max_positives}")
         self.max_positives = max_positives
 
+    @abc.abstractmethod
+    def of_positives(self, few: Few, lists: Lists, side: Mapping[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
+        """The losses of the positives, without their weights.
+
+        Args:
+          few: the positives, gathered.
+          lists: whose they are.
+          side: side inputs.
+          number: what broadcasts against the few: of the negatives of each one's list.
+        """
+
     def against_negatives(
-        self, lists: Lists, logits: tf.Tensor, reduce: Callable[..., tf.Tensor], side: Mapping[str, tf.Tensor]
+        self,
+        few: Few,
+        lists: Lists,
+        logits: tf.Tensor,
+        reduce: Reduction,
+        side: Mapping[str, tf.Tensor],
     ) -> tf.Tensor:
-        """For each positive item: `reduce(gaps s_j - s_i (..., n), which j are its negatives)`; elsewhere 0.
+        """For each positive: a reduction of the gaps s_j - s_i to its negatives.
 
         With the side input `item_ids`, a negative that is the positive's own item is none.
         """
-        negative = tf.cast(lists.labels == 0, lists.labels.dtype)
         ids = [side["item_ids"]] if "item_ids" in side else []
 
         def over_gaps(together: tf.Tensor, s: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
-            own_id, (others_s, is_negative, *others_id) = values[: len(ids)], values[len(ids) :]
-            here = tf.logical_and(together, is_negative > 0)
+            own_id, (others_s, *others_id) = values[: len(ids)], values[len(ids) :]
             if ids:
-                here = tf.logical_and(here, own_id[0] != others_id[0])
-            return reduce(masked(others_s - s, here), here)
+                together = tf.logical_and(together, own_id[0] != others_id[0])
+            return _of_gaps(reduce, s, others_s, together)
 
-        return lists.pairs(over_gaps, [logits, *ids], [logits, negative, *ids], lists.labels > 0, self.max_positives)
+        return few.pairs(over_gaps, [logits, *ids], [logits, *ids], lists.labels == 0)
 
-    def positives(self, lists: Lists) -> tuple[tf.Tensor, tf.Tensor]:
-        """(number of negatives in each item's list, which items are positives that have one)."""
-        number = lists.spread(lists.count(lists.labels == 0)) * tf.ones_like(lists.labels)
-        return number, tf.logical_and(lists.mask, tf.logical_and(lists.labels > 0, number > 0))
+    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        few, losses, _ = self._of_few(lists, side)
+        number = lists.spread(lists.count(lists.labels == 0))
+        return few.put_back(losses), lists.mask & (lists.labels > 0) & (number > 0)
+
+    def summands(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The positives alone: most items are none, and passes over all of them are what a step costs."""
+        lists, side = self._lists(self.sides(y_true), y_pred, sample_weight)
+        few, losses, valid = self._of_few(lists, side)
+        poison = few.poison()
+        return few.sure(losses) + poison, tf.logical_or(valid, tf.math.is_nan(poison))
+
+    def _of_few(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[Few, tf.Tensor, tf.Tensor]:
+        """The positives, their weighted losses, and which of them count."""
+        few = Few(lists, lists.labels > 0, self.max_positives)
+        number = few.of_lists(lists.count(lists.labels == 0))
+        losses = self.of_positives(few, lists, side, number)
+        return few, few.gather(lists.weights) * losses, tf.logical_and(few.there, number > 0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_positives": self.max_positives}
 
 
-def sum_of(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """A reduction of gaps: the sum of the kernel's values where they count."""
-    return lambda gap, here: tf.reduce_sum(masked(kernel(gap), here), axis=-1)
+def sum_of(kernel: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> Reduction:
+    """The sum of a kernel's values: gap -> (value, slope), both 0 where the gap is lowest."""
+
+    def reduce(gap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        values, slopes = kernel(gap)
+        return tf.reduce_sum(values, axis=-1), slopes
+
+    return reduce
+
+
+def hinge(margin: float) -> Reduction:
+    """The sum of `max(0, gap + margin)`."""
+    return sum_of(lambda gap: (tf.nn.relu(gap + margin), tf.cast(gap > -margin, gap.dtype)))
+
+
+def _of_gaps(reduce: Reduction, s: tf.Tensor, others_s: tf.Tensor, together: tf.Tensor) -> tf.Tensor:
+    """`reduce` of `others_s - s`, the lowest where not together; by the slopes a step takes fewer passes backward."""
+
+    @tf.custom_gradient
+    def reduced(s: tf.Tensor, others_s: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        values, slopes = reduce(tf.where(together, others_s, others_s.dtype.min) - s)
+
+        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            gradient = upstream[..., tf.newaxis] * slopes
+            return -_summed_like(s, gradient), _summed_like(others_s, gradient)
+
+        return values, backward
+
+    return reduced(s, others_s)
+
+
+def _summed_like(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """The gradient of `x`, that was broadcast along its axes of length 1."""
+    axes = [axis for axis in range(len(x.shape)) if x.shape[axis] == 1 and gradient.shape[axis] != 1]
+    return tf.reduce_sum(gradient, axes, keepdims=True) if axes else gradient
 
 
 @register
@@ -143,10 +211,9 @@ class BPRLoss(Normalized, AgainstNegativesLoss):
     Source: Rendle et al. (arXiv 1205.2618); CROLoss (arXiv 2208.02971), equation 4.
     """
 
-    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        losses = lists.weights * self.against_negatives(lists, lists.logits, sum_of(tf.nn.softplus), side)
-        number, valid = self.positives(lists)
-        return self.normalized(losses, number), valid
+    def of_positives(self, few: Few, lists: Lists, side: Mapping[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
+        softplus = sum_of(lambda gap: (tf.nn.softplus(gap), tf.sigmoid(gap)))
+        return self.normalized(self.against_negatives(few, lists, lists.logits, softplus, side), number)
 
 
 @register
@@ -194,11 +261,9 @@ class TripletLoss(Normalized, AgainstNegativesLoss):
             raise ValueError(f"margin must be > 0, got {margin}")
         self.margin = margin
 
-    def list_losses(self, lists: Lists, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        hinge = sum_of(lambda gap: tf.nn.relu(gap + self.margin))
-        losses = lists.weights * self.against_negatives(lists, lists.logits, hinge, side)
-        number, valid = self.positives(lists)
-        return self.normalized(losses, number), valid
+    def of_positives(self, few: Few, lists: Lists, side: Mapping[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
+        losses = self.against_negatives(few, lists, lists.logits, hinge(self.margin), side)
+        return self.normalized(losses, number)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin}

@@ -168,13 +168,21 @@ class RetrievalModel(TowerModel, abc.ABC):
         vectors = self.tower.item(self.embed_items({self.catalogue.item.name: ids}), training)
         count = targets.shape[0] or tf.size(targets)  # a loss is faster where it knows its sizes
         own, others = vectors[:count], vectors[count:]
-        positive = self.gamma * tf.reduce_sum(users * own, axis=1, keepdims=True)
-        negative = self.gamma * tf.matmul(users, others, transpose_b=True)
-        negative -= tf.cast(features[CORRECTIONS], negative.dtype)
-        left_out = features[OWNERS] == rows[:, tf.newaxis]
-        if self.mask_hits:
-            left_out = tf.logical_or(left_out, candidates == targets[:, tf.newaxis])
-        labels = tf.concat([tf.ones_like(positive), -tf.cast(left_out, positive.dtype)], axis=1)
+        # Gamma and the corrections are columns of the product: passes over (P, C) are what a step costs.
+        users *= self.gamma
+        positive = tf.reduce_sum(users * own, axis=1, keepdims=True)
+        corrections = tf.cast(features[CORRECTIONS], users.dtype)[:, tf.newaxis]
+        negative = tf.matmul(
+            tf.concat([users, -tf.ones_like(users[:, :1])], axis=1),
+            tf.concat([others, corrections], axis=1),
+            transpose_b=True,
+        )
+        if self.mask_hits:  # the target in its own slot among them
+            left_out = candidates == targets[:, tf.newaxis]
+        else:
+            left_out = features[OWNERS] == rows[:, tf.newaxis]
+        one = tf.ones((), positive.dtype)
+        labels = tf.concat([tf.ones_like(positive), tf.where(left_out, -one, tf.zeros_like(one))], axis=1)
         return labels, tf.concat([positive, negative], axis=1)
 
     def _targets(
