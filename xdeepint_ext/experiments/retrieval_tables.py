@@ -16,8 +16,8 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Row of Table 2, `MODEL_OBJECTIVE` -> flags."""
 
-# The same trials for each loss, but for what only it has: kernels and alphas take the place of margins and of further
-# rates. Gamma scales the gap, to which the losses react differently.
+# As many trials for each loss, but for what only it has: kernels and alphas take the place of margins and of further
+# rates. Gamma scales the gap, to which the losses react differently, so every loss has more than one.
 _RATES = {"gowalla": ("0.005", "0.02"), "amazon_beauty": ("0.001", "0.004"), "amazon_sports": ("0.001", "0.004")}
 _OWN: dict[str, tuple[str, ...]] = {
     "ce": ("gamma=10", "gamma=5", "gamma=15", "gamma=10 in_batch=true"),
@@ -26,15 +26,15 @@ _OWN: dict[str, tuple[str, ...]] = {
     "bpr": ("gamma=10", "gamma=5", "gamma=15", "gamma=20"),
     "croloss": (
         "gamma=10 kernel=softplus alpha=1.0",
+        "gamma=15 kernel=softplus alpha=1.0",
         "gamma=10 kernel=softplus alpha=1.4",
-        "gamma=10 kernel=sigmoid alpha=1.2",
-        "gamma=10 kernel=exp alpha=1.2",
+        "gamma=15 kernel=exp alpha=1.2",
     ),
     "crolambda": (
         "gamma=10 weight_kernel=sigmoid kernel=softplus alpha=1.0",
-        "gamma=10 weight_kernel=sigmoid kernel=softplus alpha=1.4",
+        "gamma=15 weight_kernel=sigmoid kernel=softplus alpha=1.0",
         "gamma=10 weight_kernel=sigmoid kernel=exp alpha=1.2",
-        "gamma=10 weight_kernel=sigmoid kernel=exp alpha=1.4",
+        "gamma=15 weight_kernel=sigmoid kernel=exp alpha=1.2",
     ),
 }
 RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
