@@ -104,8 +104,8 @@ def _draw(loop: DailyLoop, results: Results) -> bytes:
             if points and (metric, mode) != ("train_seconds", "never"):
                 x, y = zip(*points, strict=True)
                 curves[title][NAMES[mode]] = (x, y)
-    refused = {str(day): "refused" for day in loop.days if (loop.verdict(day) or {"blessed": True})["blessed"] is False}
-    return plots.panels({title: found for title, found in curves.items() if found}, refused)
+    refused = [str(day) for day in loop.days if (loop.verdict(day) or {"blessed": True})["blessed"] is False]
+    return plots.panels({title: found for title, found in curves.items() if found}, refused, "version refused")
 
 
 def _sections(loop: DailyLoop, results: Results, picture: bytes) -> Iterable[str]:

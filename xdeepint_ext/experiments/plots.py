@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -282,13 +282,14 @@ def lines(
 
 @styled
 def panels(
-    curves: Mapping[str, Mapping[str, tuple[Sequence[str], Sequence[float]]]], marked: Mapping[str, str]
+    curves: Mapping[str, Mapping[str, tuple[Sequence[str], Sequence[float]]]], marked: Collection[str], meaning: str
 ) -> bytes:
-    """Pictures side by side whose x are the same words.
+    """Pictures side by side whose x are the same words, with one legend.
 
     Args:
       curves: title -> name -> (x, y).
-      marked: x -> a word for it; a line is drawn there.
+      marked: x at which a line is drawn.
+      meaning: of that line.
 
     Returns:
       A PNG.
@@ -298,12 +299,14 @@ def panels(
         places = {word: i for i, word in enumerate(dict.fromkeys(w for x, _ in of_panel.values() for w in x))}
         for (name, (x, y)), colour in zip(of_panel.items(), COLOURS * len(of_panel), strict=False):
             ax.plot([places[word] for word in x], y, "o-", ms=4, color=colour, label=name)
-        for word, text in marked.items():
+        for word in marked:
             if word in places:
-                ax.axvline(places[word], color=TRAIN, linewidth=1, linestyle=":", label=f"{word} {text}")
+                ax.axvline(places[word], color=TRAIN, linewidth=1, linestyle=":", label=meaning)
         ax.set_xticks(range(len(places)), list(places), rotation=60, ha="right", fontsize=8)
         ax.set(title=title)
-        ax.legend(fontsize=8)
+    # Of equal names the last: one line stands for all that are marked.
+    shown = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=len(shown), fontsize=9)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     return stream.getvalue()
