@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_weights_in_host_memory_are_there_once_and_train_as_on_one_device(data_d
 FLAGS = ("--batch_size=60", "--epochs=4", "--eval_every=20", "--checkpoint_every=10", "--noreport", "--width=4")
 FLAGS += ("--num_layers=1", "--num_subspaces=2", "--optimizer=paper", "--learning_rate=0.05", "--deterministic")
 LEARNING = ("--optimizer=adam", "--learning_rate=0.02", "--epochs=8", "--early_stopping=none")  # of so few records
+
+
+@pytest.mark.slow
+def test_parameter_servers_start_from_the_weights_of_one_device(data_dirs):
+    command = [sys.executable, "-m", "tests.experiments.divided_weights", data_dirs["one"]]
+    found = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0 and "equal" in found.stdout, found.stderr[-4000:]
 
 
 @pytest.mark.slow

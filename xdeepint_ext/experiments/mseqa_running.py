@@ -102,7 +102,7 @@ def _execute(config: MseqaConfig, place: Placement, data: MseqaData, directory: 
     state.now.topology = place.topology
     total = Schedule(settings, data.steps_per_epoch).total
     with process_settings(settings):
-        with place.strategy.scope():
+        with place.scope():
             model = make_model(config, data, total)
         trainable = cast(Any, model)
         store = make_store(directory, trainable, state, place.workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -27,7 +28,7 @@ class Placement:
     """Where a run trains.
 
     Args:
-      strategy: in whose scope the model is made.
+      strategy: whose variables the model's are.
       predicting: the strategy that predictions are made under; one device where the model's spans processes.
       workers: the processes.
       make_loop: model -> what makes its steps.
@@ -43,6 +44,15 @@ class Placement:
     topology: str
     several: bool = False
     moves_weights: bool = False
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Where the model is made: it starts from the values of one device, where its weights are divided, too."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.strategy.scope())
+            if self.moves_weights:
+                stack.enter_context(tf.variable_creator_scope(strategies.drawn_whole))
+            yield
 
     def brought_here(self, model: RankingModel, make: Callable[[], RankingModel]) -> RankingModel:
         """The trained model in this process: the model itself, or a new one with its weights.

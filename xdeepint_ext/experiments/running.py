@@ -138,7 +138,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     here = [dataclasses.replace(table, trainable=False) for table in tables] if place.moves_weights else tables
     check_memory(here, config.optimizer, available_memory(), copies_on_host(place.strategy))
     with process_settings(config):
-        with place.strategy.scope():
+        with place.scope():
             model = make_model(config, inputs, schedule.total)
         store = make_store(directory, model, state, place.workers)
         resumed = store.restore()
@@ -149,7 +149,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
         if config.warm_start and not resumed:
 
             def make(schema: Schema) -> RankingModel:
-                with place.strategy.scope():
+                with place.scope():
                     return make_model(config, inputs, schedule.total, schema)
 
             steps, fresh = warm_start(config, inputs, model, make)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from xdeepint_ext.experiments.cluster_config import ClusterConfig
+from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
 from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
 
-__all__ = ["central_on", "coordinator_of", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
+__all__ = ["central_on", "coordinator_of", "drawn_whole", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
 
 # A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
 SHARD_BYTES = 256 << 10
+
+# A process cannot send 2 GiB to another at once.
+MESSAGE_BYTES = 1 << 30
 
 
 @functools.cache
@@ -82,6 +87,33 @@ def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrat
     )
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver(rpc_layer="grpc")
     return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner), cluster
+
+
+def drawn_whole(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+    """A variable creator under which the parts of a divided variable are cut from what the whole one would start from.
+
+    Keras's initializers draw each part anew. Here the coordinator draws all once, and a server gets its part alone.
+
+    Args:
+      next_creator: makes the variable.
+      **kwargs: its arguments, as of `tf.variable_creator_scope`.
+    """
+    initial = kwargs["initial_value"]
+    if callable(initial):
+        whole = functools.cache(initial)
+
+        def part(partition_shape: Sequence[int] = (), partition_offset: Sequence[int] = ()) -> tf.Tensor:
+            if not partition_shape:
+                return initial()
+            first, end = partition_offset[0], partition_offset[0] + partition_shape[0]
+            with tf.device(f"/job:{CHIEF}/replica:0/task:0/device:CPU:0"):
+                values = whole()
+                rows = max(1, MESSAGE_BYTES * len(values) // (values.dtype.size * values.shape.num_elements()))
+                messages = [values[i : min(i + rows, end)] for i in range(first, end, rows)]
+            return tf.concat(messages, 0)
+
+        kwargs["initial_value"] = part
+    return next_creator(**kwargs)
 
 
 @functools.cache

@@ -97,7 +97,7 @@ def train(
             Progress(schedule.total, "steps", "train", stream=stream) as progress,
         ):
             progress.update(now.step)
-            chunk = 1
+            chunk = 1  # alone: where workers overtake each other, G-FTRL's first step must not
             while not now.finished:
                 count = min(chunk, schedule.steps_until_event(now.step))
                 # The workers' chunks must be of one length, and all stop at one step.
