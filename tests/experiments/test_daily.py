@@ -328,6 +328,9 @@ def test_wrong_days_and_places_are_refused(tmp_path):
         DayData("out", dataset="csv", raw_dir="raw")
     with pytest.raises(ValueError, match="--warm_start is the loop's to say, not yours"):
         daily.make_loop(options_of(tmp_path), {"warm_start": "run"})
+    for strategy in ("multi_worker", "parameter_server"):
+        with pytest.raises(ValueError, match=f"strategy={strategy} is for a single run"):
+            daily.make_loop(options_of(tmp_path), {"strategy": strategy})
 
 
 def test_a_day_of_kuairand_is_divided_at_random(tmp_path):

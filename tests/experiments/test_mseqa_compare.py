@@ -95,6 +95,8 @@ def test_other_data_are_other_runs(configs, tmp_path):
 def test_every_row_is_a_config(configs, tmp_path):
     compare_mseqa(options(tmp_path, seeds=1), MseqaConfig())
     assert [(c.heads, c.scheme) for c in configs] == [(row["heads"], row["scheme"]) for row in ROWS.values()]
+    with pytest.raises(ValueError, match="strategy=multi_worker is for a single run"):
+        compare_mseqa(options(tmp_path, seeds=1), MseqaConfig(strategy="multi_worker"))
 
 
 @pytest.mark.parametrize(

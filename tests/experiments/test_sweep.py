@@ -1,5 +1,6 @@
 """Sweeps: rows of settings over seeds, resumed; their ensembles and differences."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_a_sweep_goes_on_behind_what_is_finished(swept, monkeypatch):
     with pytest.raises(FileNotFoundError, match="row 'LR', seed 0: no predictions at"):
         make_differences(sweep, ["LR"], "LR")
     os.rename(f"{lost}.away", lost)
+
+
+def test_runs_of_a_cluster_are_refused(swept):
+    sweep, _ = swept
+    for strategy in ("multi_worker", "parameter_server"):
+        rows = {name: config.replace(strategy=strategy) for name, config in sweep.settings.items()}
+        with pytest.raises(ValueError, match=f"strategy={strategy} is for a single run.*use one of .*'one_device'"):
+            run_sweep(dataclasses.replace(sweep, settings=rows))
 
 
 def test_ensembles_and_differences_are_made_once(swept):

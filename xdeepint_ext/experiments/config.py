@@ -15,10 +15,11 @@ from xdeepint_ext.experiments.options import check_choices, option, options_of
 from xdeepint_ext.experiments.retrieval_predictions import AT
 from xdeepint_ext.serving.calibration_fits import METHODS
 
-__all__ = ["Config", "canonical"]
+__all__ = ["Config", "canonical", "check_several_runs"]
 
 ONE_MACHINE = ("auto", "one_device", "mirrored")
-STRATEGIES = (*ONE_MACHINE, "multi_worker", "parameter_server", "tpu")
+SEVERAL_PROCESSES = ("multi_worker", "parameter_server")
+STRATEGIES = (*ONE_MACHINE, *SEVERAL_PROCESSES, "tpu")
 STRATEGY_HELP = (
     "auto = mirrored where there are several GPUs, else one_device; multi_worker and parameter_server read TF_CONFIG; "
     "tpu is untested; see docs/scaling.md"
@@ -178,6 +179,19 @@ class Config:
     def fingerprint(self) -> str:
         """SHA-256 (first 12 hex digits) of `settings`."""
         return fingerprint_of(self.settings())
+
+
+def check_several_runs(strategy: str) -> None:
+    """Checks the strategy of runs that one process makes one after the other.
+
+    Raises:
+      ValueError: it is one of several processes, which meet for one run.
+    """
+    if strategy in SEVERAL_PROCESSES:
+        raise ValueError(
+            f"strategy={strategy} is for a single run, whose processes meet once, and here are several runs; use one "
+            f"of {tuple(name for name in STRATEGIES if name not in SEVERAL_PROCESSES)}, or start each run by itself"
+        )
 
 
 def settings_of(model: str, changed: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from xdeepint_ext.data.manifest import VOCABULARY, Manifest, vocabulary_file
 from xdeepint_ext.data.preprocessor import Preprocessor
 from xdeepint_ext.experiments.calibrating import as_served
-from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.config import Config, check_several_runs
 from xdeepint_ext.experiments.daily_data import DayData
 from xdeepint_ext.experiments.inputs import select_features
 from xdeepint_ext.experiments.predictions import Predictions
@@ -57,6 +57,9 @@ class DailyLoop:
       thresholds: for blessing.
       slices: features on whose values versions are judged, too.
       evict_zeroed: values whose rows are zero leave where no score changes by it; see `serving.pruning`.
+
+    Raises:
+      ValueError: the config is for a cluster.
     """
 
     output_dir: str
@@ -69,6 +72,9 @@ class DailyLoop:
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     slices: tuple[str, ...] = ()
     evict_zeroed: bool = True
+
+    def __post_init__(self) -> None:
+        check_several_runs(self.config.strategy)
 
     def run(self) -> Results:
         """Does what is not done yet.

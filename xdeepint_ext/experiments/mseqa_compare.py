@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from xdeepint_ext.experiments.command_line import quieten
-from xdeepint_ext.experiments.config import fingerprint_of
+from xdeepint_ext.experiments.config import check_several_runs, fingerprint_of
 from xdeepint_ext.experiments.flags import define_options, find_flagfiles, values_of_flags
 from xdeepint_ext.experiments.mseqa_config import MseqaConfig
 from xdeepint_ext.experiments.mseqa_data import manifest_of
@@ -92,8 +92,9 @@ def compare_mseqa(options: Options, config: MseqaConfig) -> str:
       The table, as in mseqa.md.
 
     Raises:
-      ValueError: the data have no test part, or a run's folder holds another run.
+      ValueError: the data have no test part, a run's folder holds another run, or the config is for a cluster.
     """
+    check_several_runs(config.strategy)
     manifest = manifest_of(config)
     if "test" not in manifest.splits:
         raise ValueError(f"data_dir: {config.data_dir} has no test part, which the table is about")

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from xdeepint_ext.data.manifest import Manifest
 from xdeepint_ext.experiments import comparing
-from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.config import Config, check_several_runs
 from xdeepint_ext.experiments.inputs import record_keys
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.results import Results, commit_of_package
@@ -66,8 +66,11 @@ def run_sweep(sweep: Sweep, with_predictions: bool = False) -> Results:
       All results of the file.
 
     Raises:
+      ValueError: a row is for a cluster.
       FloatingPointError: a run diverged.
     """
+    for config in sweep.settings.values():
+        check_several_runs(config.strategy)
     results = Results(sweep.results)
     plan = list(itertools.product(sweep.seeds, sweep.settings))
     for number, (seed, name) in enumerate(plan, 1):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from xdeepint_ext.data.lists import EventLog
 from xdeepint_ext.data.manifest import DataError, Manifest
 from xdeepint_ext.data.prepare import prepare
-from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.config import Config, check_several_runs
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.running import Run, execute
 from xdeepint_ext.experiments.settings import flagfile, flagfile_values, make_config, parse_setting
@@ -31,11 +31,12 @@ def teacher_config(model: str, dataset: str, setting: str = "") -> Config:
       setting: `flag=value ...`.
 
     Raises:
-      ValueError: a flag is unknown, or training would look at later days to stop.
+      ValueError: a flag is unknown or for a cluster, or training would look at later days to stop.
     """
     values = {**flagfile_values(flagfile(f"teacher_{dataset}")), **parse_setting(model, setting)}
     common = {"early_stopping": "none", "progress": False}
     config = make_config({**common, **values, "model": model, "data_dir": "-"})
+    check_several_runs(config.strategy)
     if config.early_stopping != "none":
         raise ValueError(
             "the teacher's early_stopping must be none, as its valid split is days to come; got "
