@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tests.experiments.test_strategies import ENVIRONMENT, FLAGS, LEARNING, cluster_of
+from xdeepint_ext.data.prepare import prepare
 from xdeepint_ext.experiments.preemption import PREEMPTED, LostProcess, StopRequest, names_lost_processes
 
 XDEEPINT = "xdeepint_ext.experiments.xdeepint"
@@ -116,7 +117,7 @@ def killed_cluster(flags, victims, model_dir, **options):
         seen.append(latest(model_dir))
         cluster.processes[victim].kill()
         time.sleep(2)
-    waiting.join(timeout=900)
+    waiting.join(timeout=1800)
     assert codes == [0], output.getvalue()[-4000:]
     assert output.getvalue().count("starts ") >= len(victims)
     assert seen == sorted(seen), "a checkpoint was lost"
@@ -141,3 +142,19 @@ def test_three_kills_of_parameter_servers_are_survived(data_dirs, tmp_path):
     flags = flags_of(data_dirs, killed, "--strategy=parameter_server", *LEARNING, "--epochs=30")
     killed_cluster(flags, ["worker 0", "ps 0", "chief 0"], killed, workers=2, ps=2)
     assert metrics_of(killed)["test.auc"] > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_parameter_servers_learn_real_clicks_as_one_device_though_a_worker_is_killed(shared_data, tmp_path):
+    """Tables of KuaiRand are large enough to be divided among the servers, and G-FTRL trains them."""
+    data_dir, one, several = (str(tmp_path / name) for name in ("data", "one", "several"))
+    prepare("kuairand", raw_dir=shared_data("kuairand"), output_dir=data_dir, num_workers=1)
+
+    def flags(model_dir):
+        return [f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--flagfile=xdeepint_kuairand", "--noreport"]
+
+    assert start(flags(one)).wait(timeout=1800) == 0, pathlib.Path(f"{one}.log").read_text()[-4000:]
+    servers = [*flags(several), "--strategy=parameter_server"]
+    killed_cluster(servers, ["worker 0"], several, workers=2, ps=2, threads=1)
+    assert metrics_of(several)["test.auc"] == pytest.approx(metrics_of(one)["test.auc"], abs=0.002)
