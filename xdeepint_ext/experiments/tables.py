@@ -202,6 +202,15 @@ _GROUPCE_ROWS: dict[str, dict[str, dict[str, Any]]] = {
             "commitment_weight": 0.25,
         },
     },
+    # For long views: from the setting that the search chose for them, one step at a time, to that of clicks.
+    "long_view": {
+        "two levels of 16, warm-up": {"num_levels": 2, "codebook_size": 16, "warmup_steps": 92},
+        "without warm-up": {"num_levels": 2, "codebook_size": 16},
+        "and three levels of 8": {},
+        "and penalties of 2": {"lambda1": 2.0, "lambda2": 2.0},
+        "LogLoss": {"objective": "logloss", "lambda1": 5.0, "lambda2": 5.0},
+        "LogLoss, penalties of 2": {"objective": "logloss", "lambda1": 2.0, "lambda2": 2.0},
+    },
     "grouping": {
         **{f"LogLoss, {name}": {"objective": "logloss", "order": order} for name, order in _SHUFFLED.items()},
         **{
