@@ -317,6 +317,11 @@ def test_what_is_not_as_it_should_be_is_said():
     assert bad.failures == ["more than 5% dead", "1% or more expire", "the error does not fall"]
 
 
+def test_no_seeds_are_refused():
+    with pytest.raises(ValueError, match="--seeds must be >= 1, got 0"):
+        codebook_health.Options(seeds=0)
+
+
 def test_of_several_seeds_the_worst_shares_count():
     one, other = np.array([0.1, 0.0]), np.array([0.0, 0.2])
     found = codebook_health.combine([Health(7, one, other, one, one), Health(7, other, one, other, other)])

@@ -7,8 +7,8 @@ both. Two epochs each. Dead: no training record has the code after the first epo
 a step, over the steps that may expire codes; where two epochs have hardly any, training goes on until half the steps
 may. Error: mean squared length of what the levels so far leave of a training record's user after the first epoch, over
 that of the user. Changed: share of the training users whose code up to the level is another one after the second epoch.
-Of several seeds, the worst share of dead and expired codes, and the means of the rest. Any flag of experiments.groupce
-changes all rows.
+Of several seeds, the worst share of dead and expired codes, and the means of the rest. Any other flag of
+experiments.groupce changes all rows.
 """
 
 from __future__ import annotations
@@ -45,12 +45,20 @@ MOST_DEAD, MOST_EXPIRED = 0.05, 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line says besides the flags of the runs. Each field is a flag."""
+    """What the command line says besides the flags of the runs. Each field is a flag.
+
+    Raises:
+      ValueError: seeds is below 1.
+    """
 
     sizes: tuple[int, ...] = option((8, 32, 128, 256), "codebook sizes")
     batch_sizes: tuple[int, ...] = option((512, 2048, 8192), "batch sizes")
     seeds: int = option(1, "each row is trained with the seeds 0 .. SEEDS - 1")
     output: str = option("", "gets the table, Markdown")
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be >= 1, got {self.seeds}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,29 +104,22 @@ def measure(config: Config) -> Health:
     model: Any = make_model(config, inputs, 2 * steps)
     users = different_users(inputs.batches("train"), model.fields.names)
     quantize, batches = quantize_users(model), iter(inputs.train(0))
-    uses: list[CodeUse] = []
-    codes: list[np.ndarray] = []
 
     @tf.function
     def train(iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
             model.train_step(next(iterator))
 
-    def look_at_use() -> None:
-        uses.append(code_use(model, inputs.batches("train")))
-
-    def look_at_codes() -> None:
-        codes.append(quantize(users)[1].numpy())
-
+    codes: list[np.ndarray] = []
+    uses: list[CodeUse] = []
     # So many steps -> what is done after them.
     plan: list[tuple[int, Callable[[], None]]] = [
-        (steps, look_at_use),
-        (steps, look_at_codes),
-        (2 * steps, look_at_codes),
+        (steps, lambda: uses.append(code_use(model, inputs.batches("train")))),
+        *((epochs * steps, lambda: codes.append(quantize(users)[1].numpy())) for epochs in (1, 2)),
     ]
     if model.quantizer.expire_below > 0:
         first = model.quantizer.first_expiry
-        plan += [(first, model.reset_metrics), (max(2 * steps, 2 * first), lambda: None)]
+        plan += [(first, model.reset_metrics), (2 * first, lambda: None)]
     done = 0
     for step, act in sorted(plan, key=lambda part: part[0]):
         train(batches, tf.constant(step - done))

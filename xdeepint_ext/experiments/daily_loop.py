@@ -179,7 +179,7 @@ class DailyLoop:
     def _train(self, day: int, mode: str) -> float:
         """Trains a mode's model of a day; returns the seconds that its export took."""
         if mode == "scratch":
-            so_far = [other for other in self.days if other == day or (other < day and not self._is_refused(other))]
+            so_far = [other for other in self.days if other == day or (other < day and not self.is_refused(other))]
             parts = [(other, "train") for other in so_far[-(self.window or len(so_far)) :]]
             self.data.view(f"scratch-{day}", day, {"train": parts})
         try:
@@ -191,7 +191,8 @@ class DailyLoop:
     def _is_blessed(self, day: int) -> bool:
         return day in self.days and (self.verdict(day) or {"blessed": False})["blessed"]
 
-    def _is_refused(self, day: int) -> bool:
+    def is_refused(self, day: int) -> bool:
+        """Whether a day's version was judged and not blessed."""
         return not (self.verdict(day) or {"blessed": True})["blessed"]
 
     def _zeroed(self, before: int | None) -> str | None:

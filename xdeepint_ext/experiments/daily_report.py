@@ -104,7 +104,7 @@ def _draw(loop: DailyLoop, results: Results) -> bytes:
             if points and (metric, mode) != ("train_seconds", "never"):
                 x, y = zip(*points, strict=True)
                 curves[title][NAMES[mode]] = (x, y)
-    refused = [str(day) for day in loop.days if (loop.verdict(day) or {"blessed": True})["blessed"] is False]
+    refused = [str(day) for day in loop.days if loop.is_refused(day)]
     return plots.panels({title: found for title, found in curves.items() if found}, refused, "version refused")
 
 

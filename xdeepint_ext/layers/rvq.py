@@ -80,6 +80,9 @@ class ResidualVectorQuantizer(tf.keras.layers.Layer):
       codebooks: (L, K, d), trained with codebook_update `gradient` only; cluster_counts: N, (L, K); cluster_sums: m,
         (L, K, d); step: training calls so far.
 
+    Attributes:
+      first_expiry: the first step, counted from 1, that may expire codes.
+
     Metrics:
       of each level l from 1 on, in training: perplexity_l, mean over the steps of the global batch's; dead_codes_l,
       share of the codes without a row since the metrics' reset; expired_codes_l, mean share that expires in a step.
