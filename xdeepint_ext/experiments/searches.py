@@ -26,6 +26,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # An FM's pairs are F^2 / 2 products: from embeddings of the usual deviation it starts as noise.
 # Small data overfit: the sizes are small, and G-FTRL on the tables (Adam on the rest) drops what does not help.
 _GROUP_FTRL = "optimizer=group_ftrl_adam embedding_learning_rate=0.05 learning_rate=0.001"
+# Where a linear part decides, its table wants the rate that LR chooses.
+_GROUP_FTRL_FAST = "optimizer=group_ftrl_adam embedding_learning_rate=0.2 learning_rate=0.001"
 _DEEP = {
     "adult": [
         "optimizer=adam learning_rate=0.0003 width=8 units=128,64 dropout=0.2",
@@ -42,6 +44,10 @@ _DEEP = {
         f"{_GROUP_FTRL} lambda=5 width=8 units=128,64 dropout=0.2",
         f"{_GROUP_FTRL} lambda=10 width=8 units=128,64 dropout=0.2",
         f"{_GROUP_FTRL} lambda=10 width=8 units=400,400,400 dropout=0.5",
+        f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL} lambda=2 width=8 units=128,64 dropout=0.5",
+        f"{_GROUP_FTRL} lambda=0.5 width=8 units=128,64 dropout=0.2",
+        f"{_GROUP_FTRL_FAST} lambda=2 width=8 units=128,64 dropout=0.2",
     ],
 }
 
@@ -170,34 +176,54 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
             "optimizer=adam learning_rate=0.01",
             "optimizer=paper learning_rate=0.05 lambda=0.1",
             "optimizer=paper learning_rate=0.2 lambda=1",
+            "optimizer=adam learning_rate=0.005",
+            "optimizer=paper learning_rate=0.2 lambda=0.3",
+            "optimizer=paper learning_rate=0.2 lambda=3",
+            "optimizer=paper learning_rate=0.5 lambda=1",
         ],
         "fm": [
             "optimizer=adam learning_rate=0.003 width=4 embedding_stddev=0.01",
             "optimizer=paper learning_rate=0.05 width=8 lambda=10",
             "optimizer=paper learning_rate=0.1 width=8 lambda=20 embedding_stddev=0.01",
             "optimizer=paper learning_rate=0.2 width=8 lambda=10 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=8 lambda=5 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=8 lambda=20 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.5 width=8 lambda=10 embedding_stddev=0.01",
+            "optimizer=paper learning_rate=0.2 width=4 lambda=10 embedding_stddev=0.01",
         ],
         "xdeepint": [
             "num_layers=2 num_subspaces=1 width=8 lambda=5",
             "num_layers=2 num_subspaces=2 width=8 lambda=2",
             "num_layers=1 num_subspaces=2 width=8 lambda=5",
             "num_layers=3 num_subspaces=2 width=16 lambda=5",
+            "num_layers=1 num_subspaces=2 width=8 lambda=2",
+            "num_layers=1 num_subspaces=2 width=8 lambda=0.5",
+            "num_layers=2 num_subspaces=2 width=8 lambda=0.5",
+            "num_layers=1 num_subspaces=2 width=8 lambda=2 learning_rate=0.2",
         ],
         "dynint": [
             f"{_DYNINT} lambda=5 mode=activation num_layers=1 num_subspaces=2",
             f"{_DYNINT} lambda=10 mode=generated rank=16 num_layers=1 num_subspaces=2",
             f"{_DYNINT} lambda=5 mode=weighted rank=2 num_layers=1 num_subspaces=2",
             f"{_DYNINT} lambda=10 mode=weighted rank=2 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=2 mode=activation num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=0.5 mode=activation num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=2 mode=generated rank=16 num_layers=1 num_subspaces=2",
+            f"{_DYNINT} lambda=2 mode=weighted rank=1 num_layers=1 num_subspaces=2",
         ],
         "adaensemble": [
             f"{_ADAENSEMBLE} lambda=5 num_layers=2",
             f"{_ADAENSEMBLE} lambda=10 num_layers=2",
             f"{_ADAENSEMBLE} lambda=5 num_layers=4",
             f"{_ADAENSEMBLE} lambda=5 num_layers=1",
+            f"{_ADAENSEMBLE} lambda=2 num_layers=1",
+            f"{_ADAENSEMBLE} lambda=2 num_layers=2",
+            f"{_ADAENSEMBLE} lambda=0.5 num_layers=1",
+            f"{_ADAENSEMBLE} lambda=5 num_layers=1 k=2",
         ],
-        **_OBJECTIVES,
         **{model: settings["kuairand"] for model, settings in _BASELINES.items()},
     },
+    "kuairand_groupce": _OBJECTIVES,
     "kuairand_lists": {
         "lr": [
             "loss=logloss learning_rate=0.003",
@@ -221,4 +247,4 @@ SEARCHES: dict[str, dict[str, list[str]]] = {
     },
     **RETRIEVAL_SEARCHES,
 }
-"""Data set -> model, or variant -> settings, `flag=value ...`."""
+"""Data set, or a comparison's flagfile -> model, or variant -> settings, `flag=value ...`."""
