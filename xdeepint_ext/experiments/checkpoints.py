@@ -16,9 +16,10 @@ import tensorflow as tf
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.models import RankingModel
 
-__all__ = ["CheckpointStore", "MemoryStore", "checkpoint_of"]
+__all__ = ["CheckpointStore", "MemoryStore", "best_weights", "checkpoint_of"]
 
 
+BEST = "best"
 _STATE = "state/.ATTRIBUTES/py_state"
 
 
@@ -58,8 +59,8 @@ class CheckpointStore:
 
     A checkpoint holds the weights, the optimizers' slots and steps, the metrics' accumulators, the states of the random
     generators (dropout) and the `RunState`. It becomes the latest by one rename of TensorFlow's `checkpoint` file. The
-    best weights of step n are complete in `best/` before a checkpoint says that n is best, and those of older steps
-    are deleted after it says so. So a process may be killed at any moment.
+    best weights of step n are complete in `best/` before a checkpoint says that n is best, or that its evaluation is
+    pending, and those of other steps are deleted after it says so. So a process may be killed at any moment.
 
     Args:
       directory: `checkpoints/` of the run.
@@ -75,7 +76,7 @@ class CheckpointStore:
     lasts = True
 
     def __init__(self, directory: str, model: RankingModel, state: RunState, writes: bool = True) -> None:
-        self._best_dir = os.path.join(directory, "best")
+        self._best_dir = os.path.join(directory, BEST)
         self._state, self._directory, self._writes = state, directory, writes
         self._weights = tf.train.Checkpoint(weights=list(model.weights))
         self._checkpoint = checkpoint_of(model, state)
@@ -118,21 +119,31 @@ class CheckpointStore:
             return
         with _writing(self._directory):
             self._manager.save(checkpoint_number=self._state.now.step)
-        best = self._state.now.best_step
+        wanted = {self._state.now.best_step, *(int(entry["step"]) for entry in self._state.now.pending)}
         for name in os.listdir(self._best_dir) if os.path.isdir(self._best_dir) else ():
-            if not name.startswith(f"{_best_name(best)}."):
+            if name.partition(".")[0] not in map(_best_name, wanted):
                 os.remove(os.path.join(self._best_dir, name))
 
     def keep_best(self, step: int) -> None:
-        """Writes the present weights as the best, those of `step`; they count from the next `save` on."""
+        """Writes the present weights, those of `step`, as the best, or as such as may be; see `save`."""
         if not self._writes:
             return
         with _writing(self._best_dir):
-            self._weights.write(os.path.join(self._best_dir, _best_name(step)))
+            self._weights.write(best_weights(self._directory, step))
 
     def load_best(self, step: int) -> None:
         """Puts the best weights back."""
-        self._weights.read(os.path.join(self._best_dir, _best_name(step))).assert_consumed()
+        self._weights.read(best_weights(self._directory, step)).assert_consumed()
+
+
+def best_weights(directory: str, step: int) -> str:
+    """Checkpoint of the weights of a step that was best, or that may turn out to be.
+
+    Args:
+      directory: `checkpoints/` of the run.
+      step: of training.
+    """
+    return os.path.join(directory, BEST, _best_name(step))
 
 
 def checkpoint_of(model: RankingModel, state: RunState) -> tf.train.Checkpoint:

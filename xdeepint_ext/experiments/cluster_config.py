@@ -7,15 +7,15 @@ import json
 import os
 from collections.abc import Mapping
 
-__all__ = ["VARIABLE", "ClusterConfig", "is_chief"]
+__all__ = ["EVALUATOR", "VARIABLE", "ClusterConfig", "is_chief"]
 
 VARIABLE = "TF_CONFIG"
-CHIEF, WORKER, PS = "chief", "worker", "ps"
+CHIEF, WORKER, PS, EVALUATOR = "chief", "worker", "ps", "evaluator"
 # Strategy -> job -> least and most tasks of it.
 _MANY = 10**6
 JOBS: dict[str, dict[str, tuple[int, int]]] = {
     "multi_worker": {CHIEF: (0, 1), WORKER: (0, _MANY)},
-    "parameter_server": {CHIEF: (1, 1), WORKER: (1, _MANY), PS: (1, _MANY)},
+    "parameter_server": {CHIEF: (1, 1), WORKER: (1, _MANY), PS: (1, _MANY), EVALUATOR: (0, 1)},
 }
 _EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -105,6 +105,11 @@ class ClusterConfig:
     def address(self) -> str:
         """This process's `host:port`."""
         return self.jobs[self.job][self.index]
+
+    @property
+    def connected(self) -> dict[str, list[str]]:
+        """The jobs that TensorFlow connects; an evaluator works by itself."""
+        return {job: list(addresses) for job, addresses in self.jobs.items() if job != EVALUATOR}
 
     @property
     def others(self) -> dict[str, str]:

@@ -3,9 +3,9 @@
     python -m xdeepint_ext.experiments.local_cluster --workers=2 --ps=1 -- xdeepint --data_dir=DATA --model_dir=MODEL
 
 EXPERIMENT, the first word behind `--`, is a module of `xdeepint_ext.experiments`, or any module by its full name. With
-`--ps` its strategy is parameter_server, and one more process coordinates; without it is multi_worker. Every line of
-output begins with the process that wrote it. SIGTERM and SIGINT are passed on. The exit code is that of the process
-that failed first, or 0.
+`--ps` its strategy is parameter_server, and one more process coordinates; `--evaluator` adds one that evaluates beside
+training. Without `--ps` it is multi_worker. Every line of output begins with the process that wrote it. SIGTERM and
+SIGINT are passed on. The exit code is that of the process that failed first, or 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import IO, Any
 
 __all__ = ["LocalCluster", "main"]
 
-CHIEF, WORKER, PS = "chief", "worker", "ps"
+CHIEF, WORKER, PS, EVALUATOR = "chief", "worker", "ps", "evaluator"
 # Of a process that a signal or a lost neighbour ended, and that may be started again; those of experiments.preemption.
 ENDED, LOST = 75, 76
 PAUSE = 0.1
@@ -45,6 +45,7 @@ class LocalCluster:
       threads: inside of an operation, in each process, and between operations, of which there are two at least; None =
         TensorFlow's choice, which is all cores in each process.
       output: where the lines go.
+      evaluator: whether one more process evaluates beside training; only with parameter servers.
 
     Attributes:
       processes: name, such as `worker 1` -> its process.
@@ -62,6 +63,7 @@ class LocalCluster:
         environment: Mapping[str, str] | None = None,
         threads: int | None = None,
         output: IO[str] = sys.stdout,
+        evaluator: bool = False,
     ) -> None:
         for name, value, least in (("workers", workers, 1), ("ps", ps, 0), ("restarts", restarts, 0)):
             if value < least:
@@ -72,7 +74,9 @@ class LocalCluster:
         self._environment = dict(os.environ if environment is None else environment)
         if threads:
             self._environment |= _environment_of(threads)
-        jobs = {CHIEF: int(ps > 0), WORKER: workers, PS: ps}
+        if evaluator and not ps:
+            raise ValueError("evaluator: only a cluster with parameter servers has one, and ps is 0")
+        jobs = {CHIEF: int(ps > 0), WORKER: workers, PS: ps, EVALUATOR: int(evaluator)}
         ports = iter(free_ports(sum(jobs.values())))
         self._jobs = {job: [f"127.0.0.1:{next(ports)}" for _ in range(n)] for job, n in jobs.items() if n}
         self.processes: dict[str, subprocess.Popen[str]] = {}
@@ -144,9 +148,9 @@ class LocalCluster:
                 process.wait()
 
     def _restart(self, failed: Mapping[str, int]) -> None:
-        """Starts again what has ended: a coordinator's worker alone, otherwise all, as they must begin together."""
+        """Starts again what has ended: a coordinator's worker or evaluator alone, otherwise all, to begin together."""
         self._restarts -= 1
-        alone = CHIEF in self._jobs and all(name.startswith(WORKER) for name in failed)
+        alone = CHIEF in self._jobs and all(name.startswith((WORKER, EVALUATOR)) for name in failed)
         names = list(failed) if alone else list(self.processes)
         if not alone:
             self.stop(grace=SHORT_GRACE)
@@ -199,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=2, help="workers (2)")
     parser.add_argument("--ps", type=int, default=0, help="parameter servers (0: strategy multi_worker)")
+    parser.add_argument("--evaluator", action="store_true", help="one more process evaluates beside training")
     parser.add_argument("--restarts", type=int, default=0, help="how often ended processes are started again (0)")
     parser.add_argument("--threads", type=int, help="of each process; default: TensorFlow's choice")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- EXPERIMENT flags")
@@ -210,7 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strategy = "parameter_server" if found.ps else "multi_worker"
     command = [sys.executable, "-m", module, *words[1:], f"--strategy={strategy}"]
     try:
-        cluster = LocalCluster(command, found.workers, found.ps, found.restarts, threads=found.threads)
+        cluster = LocalCluster(
+            command, found.workers, found.ps, found.restarts, threads=found.threads, evaluator=found.evaluator
+        )
     except ValueError as error:
         parser.error(str(error))
     with _passed_on(cluster):

@@ -13,10 +13,17 @@ import tensorflow as tf
 
 from xdeepint_ext.data.qa.questions import Question
 from xdeepint_ext.experiments import artifacts
+from xdeepint_ext.experiments.evaluations import Evaluate
 from xdeepint_ext.experiments.mseqa_config import LONGEST, MseqaConfig
 from xdeepint_ext.experiments.mseqa_data import MseqaData
 from xdeepint_ext.experiments.mseqa_scores import score_answers
-from xdeepint_ext.experiments.placement import Placement, make_placement, serve_if_server
+from xdeepint_ext.experiments.placement import (
+    EVALUATIONS,
+    Placement,
+    make_placement,
+    serve_if_evaluator,
+    serve_if_server,
+)
 from xdeepint_ext.experiments.preemption import names_lost_processes
 from xdeepint_ext.experiments.progress_state import RunState
 from xdeepint_ext.experiments.run_directory import RunDirectory
@@ -72,6 +79,7 @@ def run_mseqa(config: MseqaConfig) -> dict[str, Any]:
     if not config.model_dir:
         return execute_mseqa(config).metrics
     serve_if_server(config)
+    serve_if_evaluator(config, lambda: _evaluated(config))
     place = make_placement(config)
     data = MseqaData(config)
     directory = RunDirectory(cast(Any, config), data.manifest)
@@ -112,14 +120,10 @@ def _execute(config: MseqaConfig, place: Placement, data: MseqaData, directory: 
             done = "is trained; evaluates it anew" if state.now.finished else f"goes on from step {state.now.step}"
             _say(config, f"{config.model_dir}: {done}")
         answers = _answerer(model, data)
-
-        def validate() -> Mapping[str, float]:
-            return score_answers(data.questions["valid"], answers("valid"))
-
         with artifacts.event_writer(directory if place.workers.is_chief else None) as write_event:
             train(
                 *(settings, data, data.steps_per_epoch, trainable, place, state, store),
-                lambda: place.workers.from_chief(validate),
+                place.evaluations(_validation(data, answers), directory.file(EVALUATIONS) if directory else ""),
                 write_event,
             )
     finished = MseqaRun(config, {}, data.questions, {}, state, model, data)
@@ -141,6 +145,18 @@ def _execute(config: MseqaConfig, place: Placement, data: MseqaData, directory: 
 
     finished.metrics = place.workers.from_chief(evaluate)
     return finished
+
+
+def _validation(data: MseqaData, answers: Callable[[str], list[list[Found]]]) -> Evaluate:
+    return lambda: score_answers(data.questions["valid"], answers("valid"))
+
+
+def _evaluated(config: MseqaConfig) -> tuple[SpanModel, Evaluate]:
+    """The model of an evaluator's process, and what gives the metrics of the valid split with its weights."""
+    data = MseqaData(config)
+    with process_settings(cast(Any, config)):
+        model = make_model(config, data, Schedule(cast(Any, config), data.steps_per_epoch).total)
+    return model, _validation(data, _answerer(model, data))
 
 
 def _answerer(model: SpanModel, data: MseqaData) -> Callable[[str], list[list[Found]]]:

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from xdeepint_ext.experiments import strategies
-from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
+from xdeepint_ext.experiments.checkpoints import best_weights
+from xdeepint_ext.experiments.cluster_config import CHIEF, EVALUATOR, ClusterConfig
+from xdeepint_ext.experiments.evaluations import (
+    Evaluate,
+    Evaluations,
+    EvaluationsBeside,
+    EvaluationsHere,
+    serve_evaluations,
+)
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
 from xdeepint_ext.experiments.rendezvous import check_port
 from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop
 from xdeepint_ext.experiments.workers import CollectiveWorkers, Workers
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.utils.parts import joined
 
-__all__ = ["Placement", "make_placement", "serve_if_server"]
+__all__ = ["EVALUATIONS", "Placement", "make_placement", "serve_if_evaluator", "serve_if_server"]
+
+EVALUATIONS = "evaluations"
+"""Directory of a run in which coordinator and evaluator write to each other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Placement:
       topology: in words; a checkpoint of another one is refused.
       several: whether other processes take part.
       moves_weights: whether weights lie in other processes, and the finished model must be brought here.
+      beside: directory -> the evaluations of a process beside training; None = this one evaluates.
     """
 
     strategy: tf.distribute.Strategy
@@ -44,6 +57,7 @@ class Placement:
     topology: str
     several: bool = False
     moves_weights: bool = False
+    beside: Callable[[str], EvaluationsBeside] | None = None
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -53,6 +67,22 @@ class Placement:
             if self.moves_weights:
                 stack.enter_context(tf.variable_creator_scope(strategies.drawn_whole))
             yield
+
+    def evaluations(self, evaluate: Evaluate, directory: str) -> Evaluations:
+        """Who says how good the weights are while they are trained.
+
+        Args:
+          evaluate: gives the metrics of the valid split in this process.
+          directory: of the evaluations; "" where the run leaves nothing.
+
+        Raises:
+          ValueError: the cluster has an evaluator, and the run no directory.
+        """
+        if self.beside is None:
+            return EvaluationsHere(lambda: self.workers.from_chief(evaluate))
+        if not directory:
+            raise ValueError("a cluster with an evaluator needs a model_dir, in which it finds the weights")
+        return self.beside(directory)
 
     def brought_here(self, model: RankingModel, make: Callable[[], RankingModel]) -> RankingModel:
         """The trained model in this process: the model itself, or a new one with its weights.
@@ -64,7 +94,8 @@ class Placement:
         if not self.moves_weights:
             return model
         here = make()
-        for weight, value in zip(here.weights, _whole(model.weights, [w.shape for w in here.weights]), strict=True):
+        parts = (part.numpy() for part in model.weights)
+        for weight, value in zip(here.weights, joined(parts, [w.shape for w in here.weights]), strict=True):
             weight.assign(value)  # one after the other, so that there is one more copy of one weight alone
         return here
 
@@ -116,10 +147,10 @@ def serve_if_server(config: Any) -> None:
     if config.strategy != "parameter_server":
         return
     cluster = ClusterConfig.from_environment(config.strategy)
-    if cluster.job == CHIEF:
+    if cluster.job in (CHIEF, EVALUATOR):
         return
     check_port(cluster)
-    spec = tf.train.ClusterSpec({job: list(found) for job, found in cluster.jobs.items()})
+    spec = tf.train.ClusterSpec(cluster.connected)
     server = tf.distribute.Server(spec, job_name=cluster.job, task_index=cluster.index, protocol="grpc")
     try:
         threading.Event().wait()  # server.join() would keep Python's signal handlers from running
@@ -127,6 +158,26 @@ def serve_if_server(config: Any) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 1)  # the server's threads would keep the process alive
     finally:
         del server
+
+
+def serve_if_evaluator(config: Any, make: Callable[[], tuple[tf.keras.Model, Evaluate]]) -> None:
+    """Where this process is the evaluator of --strategy=parameter_server: evaluates until it is ended by a signal.
+
+    Args:
+      config: its `strategy` and `model_dir`.
+      make: makes the model, and what gives the metrics of the valid split with its weights.
+
+    Raises:
+      ValueError, OSError: see `make_placement`.
+    """
+    if config.strategy != "parameter_server":
+        return
+    cluster = ClusterConfig.from_environment(config.strategy)
+    if cluster.job != EVALUATOR:
+        return
+    model, evaluate = make()
+    weights = functools.partial(best_weights, os.path.join(config.model_dir, "checkpoints"))
+    serve_evaluations(os.path.join(config.model_dir, EVALUATIONS), weights, cluster, model, evaluate)
 
 
 def _one_device() -> Placement:
@@ -161,6 +212,7 @@ def _multi_worker(config: Any) -> Placement:
 def _parameter_server(config: Any) -> Placement:
     strategy, cluster = strategies.parameter_server(config.cluster_timeout)
     coordinator = strategies.coordinator_of(strategy)
+    beside = functools.partial(EvaluationsBeside, cluster=cluster, timeout=config.cluster_timeout)
     return Placement(
         strategy,
         tf.distribute.get_strategy(),
@@ -169,6 +221,7 @@ def _parameter_server(config: Any) -> Placement:
         f"{len(cluster.jobs['ps'])} parameter servers",
         several=True,
         moves_weights=True,
+        beside=beside if cluster.jobs.get(EVALUATOR) else None,
     )
 
 
@@ -202,13 +255,3 @@ def _check_optimizer(config: Any) -> None:
 
 def _for_tpu() -> list[str]:
     return sorted(name for name, found in OPTIMIZERS.items() if not set(found.values()) & NOT_ON_TPU)
-
-
-def _whole(parts: Iterable[Any], shapes: Iterable[tf.TensorShape]) -> Iterator[np.ndarray]:
-    """The values of weights of which some lie in parts, one after the other along their first axis."""
-    values = iter(part.numpy() for part in parts)
-    for shape in shapes:
-        pieces = [next(values)]
-        while shape.rank and sum(len(piece) for piece in pieces) < shape[0]:
-            pieces.append(next(values))
-        yield np.concatenate(pieces) if len(pieces) > 1 else pieces[0]

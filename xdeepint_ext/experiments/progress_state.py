@@ -22,6 +22,7 @@ class Position:
     timed_steps: int = 0
     finished: str = ""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    pending: list[dict[str, float]] = dataclasses.field(default_factory=list)
     codes: list[list[int]] = dataclasses.field(default_factory=list)
     topology: str = ""
     tables: str = ""
@@ -38,6 +39,7 @@ class RunState(tf.train.experimental.PythonState):
       timed_steps: steps in that time.
       finished: why training has ended; "" while it has not.
       history: a dict for each evaluation: step, train_*, valid_*.
+      pending: entries of the history whose evaluation is under way, where it is made beside training.
       topology: on how many replicas it trains; that of a checkpoint is checked before it is restored.
       tables: fingerprint of the tables of its data: what the ids of its rows mean.
       codes: those of some users at the last evaluation, of a model that gives users codes; see `CodeWatch`.

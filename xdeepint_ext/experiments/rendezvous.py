@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from xdeepint_ext.experiments.cluster_config import ClusterConfig
 
-__all__ = ["check_port", "wait_for_others"]
+__all__ = ["answers_at", "check_port", "listening", "wait_for_others"]
 
 PAUSE = 0.1
 
@@ -29,9 +29,9 @@ def wait_for_others(cluster: ClusterConfig, timeout: float, listens: bool = True
     """
     missing = dict(cluster.others)
     deadline = time.monotonic() + timeout
-    with _listening(cluster) if listens else contextlib.nullcontext():
+    with listening(cluster) if listens else contextlib.nullcontext():
         while missing:
-            missing = {name: address for name, address in missing.items() if not _answers(address)}
+            missing = {name: address for name, address in missing.items() if not answers_at(address)}
             if missing and time.monotonic() > deadline:
                 raise TimeoutError(
                     f"{cluster.name} waited {timeout:g} s for {_listed(missing)}: it was not started, or cannot be "
@@ -52,8 +52,12 @@ def check_port(cluster: ClusterConfig) -> None:
 
 
 @contextlib.contextmanager
-def _listening(cluster: ClusterConfig) -> Iterator[None]:
-    """Accepts connections at the process's address."""
+def listening(cluster: ClusterConfig) -> Iterator[None]:
+    """Accepts connections at the process's address, which tells the others that it is there.
+
+    Raises:
+      OSError: its port is in use.
+    """
     with _bound(cluster) as server:
         server.listen(128)
         server.settimeout(PAUSE)
@@ -90,7 +94,8 @@ def _bound(cluster: ClusterConfig) -> Iterator[socket.socket]:
         yield server
 
 
-def _answers(address: str) -> bool:
+def answers_at(address: str) -> bool:
+    """Whether a process listens at an address `host:port`."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=1.0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,14 +17,21 @@ from xdeepint_ext.experiments.code_watch import CodeWatch
 from xdeepint_ext.experiments.cold_start import check_cold_start, score_cold_start, training_users
 from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.costs import costs
+from xdeepint_ext.experiments.evaluations import Evaluate
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.kinds import dataset_of, kind_of
 from xdeepint_ext.experiments.list_inputs import open_inputs
 from xdeepint_ext.experiments.optimizer_options import make_optimizers
-from xdeepint_ext.experiments.placement import Placement, make_placement, serve_if_server
+from xdeepint_ext.experiments.placement import (
+    EVALUATIONS,
+    Placement,
+    make_placement,
+    serve_if_evaluator,
+    serve_if_server,
+)
 from xdeepint_ext.experiments.predictions import Predictions
 from xdeepint_ext.experiments.preemption import names_lost_processes
-from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.experiments.progress_state import Position, RunState
 from xdeepint_ext.experiments.routing import Routed, Routing, measure, unfinished
 from xdeepint_ext.experiments.run_directory import RunDirectory
 from xdeepint_ext.experiments.slices import check_slices, score_slices
@@ -100,6 +107,7 @@ def run(config: Config) -> dict[str, Any]:
     if not config.model_dir:
         return execute(config).metrics
     serve_if_server(config)
+    serve_if_evaluator(config, lambda: _evaluated(config))
     place = make_placement(config)
     inputs = open_inputs(config)
     directory = RunDirectory(config, inputs.manifest)
@@ -155,17 +163,12 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
             steps, fresh = warm_start(config, inputs, model, make)
             rows = f"; {sum(fresh.values()):,} rows start fresh" if any(fresh.values()) else ""
             _say(config, f"goes on from step {steps} of {config.warm_start}{rows}")
-        predict, score = inputs.predictor(model, place.predicting), kind_of(inputs.manifest).score
-
-        moves = CodeWatch.of(model, inputs, config)
-
-        def validate() -> Mapping[str, float]:
-            return {**score(predict("valid")), **(moves(state.now) if moves else {})}
-
+        predict = inputs.predictor(model, place.predicting)
+        evaluate_now = _validation(config, inputs, model, predict, state.now)
         with artifacts.event_writer(directory if place.workers.is_chief else None) as write_event:
             train(
                 *(config, inputs, inputs.steps_per_epoch, model, place, state, store),
-                lambda: place.workers.from_chief(validate),
+                place.evaluations(evaluate_now, directory.file(EVALUATIONS) if directory else ""),
                 write_event,
             )
     finished = Run(config, {}, {}, state, model, inputs)
@@ -188,6 +191,23 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
 
     finished.metrics = place.workers.from_chief(evaluate)
     return finished
+
+
+def _validation(
+    config: Config, inputs: Inputs, model: RankingModel, predict: Callable[..., Any], now: Position
+) -> Evaluate:
+    """What gives the metrics of the valid split; `now` holds users' codes from one evaluation to the next."""
+    score, moves = kind_of(inputs.manifest).score, CodeWatch.of(model, inputs, config)
+    return lambda: {**score(predict("valid")), **(moves(now) if moves else {})}
+
+
+def _evaluated(config: Config) -> tuple[RankingModel, Evaluate]:
+    """The model of an evaluator's process, and what gives the metrics of the valid split with its weights."""
+    inputs = open_inputs(config)
+    with process_settings(config):
+        model = make_model(config, inputs, Schedule(config, inputs.steps_per_epoch).total, slots=False)
+    predict = inputs.predictor(model, tf.distribute.get_strategy())
+    return model, _validation(config, inputs, model, predict, Position())
 
 
 def _measure(run: Run) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrat
     partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
         min_shard_bytes=SHARD_BYTES, max_shards=len(cluster.jobs["ps"])
     )
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver(rpc_layer="grpc")
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster.connected), task_type=cluster.job, task_id=cluster.index, rpc_layer="grpc"
+    )
     return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner), cluster
 
 

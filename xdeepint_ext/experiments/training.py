@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from xdeepint_ext.data.damage import READING_ERRORS
 from xdeepint_ext.experiments.checkpoints import CheckpointStore, MemoryStore
 from xdeepint_ext.experiments.config import Config
+from xdeepint_ext.experiments.evaluations import Evaluations
 from xdeepint_ext.experiments.kinds import stopping_value
 from xdeepint_ext.experiments.placement import Placement
 from xdeepint_ext.experiments.preemption import Preempted, StopRequest, names_lost_processes
@@ -25,6 +26,8 @@ PAPER_EVAL_EVERY = 2000
 PATIENT_EVALUATIONS = 3
 # Seconds between two looks at the clock; training itself runs in one graph in between.
 CHUNK_SECONDS = 0.5
+# Evaluations that training may be ahead of an evaluator beside it; the weights of each are kept.
+MOST_PENDING = 3
 
 
 class Schedule:
@@ -46,6 +49,10 @@ class Schedule:
         """Whether the run evaluates after so many steps."""
         return step % self.eval_every == 0 or step == self.total
 
+    def saves(self, step: int) -> bool:
+        """Whether the run writes a checkpoint after so many steps."""
+        return self.evaluates(step) or step % self.checkpoint_every == 0
+
     def steps_until_event(self, step: int) -> int:
         """Steps from here to the next evaluation or checkpoint."""
         ends = [(step // every + 1) * every for every in (self.eval_every, self.checkpoint_every)]
@@ -60,7 +67,7 @@ def train(
     place: Placement,
     state: RunState,
     store: CheckpointStore | MemoryStore,
-    validate: Callable[[], Mapping[str, float]],
+    evaluations: Evaluations,
     write_event: Callable[[Mapping[str, float]], None],
 ) -> None:
     """Trains from the state's step on, until all steps are done or the valid split says that it is enough.
@@ -75,7 +82,7 @@ def train(
       place: where it lives and trains.
       state: position; updated, with the history of evaluations.
       store: for checkpoints and the best weights.
-      validate: gives the metrics of the valid split.
+      evaluations: give the metrics of the valid split.
       write_event: gets each entry of the history.
 
     Raises:
@@ -83,12 +90,14 @@ def train(
       DataError: a record is damaged; names file and record.
       Preempted: SIGTERM came, and the position is saved.
       LostProcess: another process of the cluster is gone.
+      TimeoutError: an evaluation that another process makes does not come.
     """
     schedule = Schedule(config, steps_per_epoch)
     now, workers = state.now, place.workers
     if not now.finished:
         loop = place.make_loop(model)
         loop.start(inputs, now.step)
+        evaluations.start([int(entry["step"]) for entry in now.pending])
         shown = config.progress and workers.is_chief
         stream = sys.stderr if shown else open(os.devnull, "w")  # noqa: SIM115 - closed with the process
         with (
@@ -99,24 +108,24 @@ def train(
             progress.update(now.step)
             chunk = 1  # alone: where workers overtake each other, G-FTRL's first step must not
             while not now.finished:
-                count = min(chunk, schedule.steps_until_event(now.step))
-                # The workers' chunks must be of one length, and all stop at one step.
-                seconds, stopped = workers.largest([_timed(loop, count), stop.came])
-                if chunk > 1:  # the first call traces the graph
-                    now.seconds, now.timed_steps = now.seconds + seconds, now.timed_steps + count
-                chunk = max(2, int(CHUNK_SECONDS * count / seconds)) if chunk > 1 else 2
-                now.step += count
-                loss = float(model.metrics[0].result())
-                progress.update(count, text=f"loss {loss:.4f}")
-                if not math.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the training loss is {loss} after step {now.step}: lower the learning rate, or look for NaN "
-                        "and huge values in the data"
-                    )
-                if schedule.evaluates(now.step):
-                    _evaluate(config, schedule, model, state, store, validate)
-                    write_event(now.history[-1])
-                if stopped or schedule.evaluates(now.step) or now.step % schedule.checkpoint_every == 0:
+                if now.step < schedule.total and len(now.pending) < MOST_PENDING:
+                    count = min(chunk, schedule.steps_until_event(now.step))
+                    # The workers' chunks must be of one length, and all stop at one step.
+                    seconds, stopped = workers.largest([_timed(loop, count), stop.came])
+                    if chunk > 1:  # the first call traces the graph
+                        now.seconds, now.timed_steps = now.seconds + seconds, now.timed_steps + count
+                    chunk = max(2, int(CHUNK_SECONDS * count / seconds)) if chunk > 1 else 2
+                    now.step += count
+                    progress.update(count, text=f"loss {_finite_loss(model, now.step):.4f}")
+                    if schedule.evaluates(now.step):
+                        _ask(config, model, state, store, evaluations)
+                    saves = schedule.saves(now.step)
+                else:
+                    evaluations.wait()
+                    stopped, saves = stop.came, False
+                for entry in _answered(config, schedule, state, store, evaluations):
+                    write_event(entry)
+                if stopped or saves or now.finished:
                     store.save()
                 if stopped:
                     raise Preempted(now.step)
@@ -134,33 +143,69 @@ def _timed(loop: Loop, count: int) -> float:
     return max(time.perf_counter() - started, 1e-9)
 
 
-def _evaluate(
+def _finite_loss(model: RankingModel, step: int) -> float:
+    loss = float(model.metrics[0].result())
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the training loss is {loss} after step {step}: lower the learning rate, or look for NaN "
+            "and huge values in the data"
+        )
+    return loss
+
+
+def _ask(
     config: Config,
-    schedule: Schedule,
     model: RankingModel,
     state: RunState,
     store: CheckpointStore | MemoryStore,
-    validate: Callable[[], Mapping[str, float]],
+    evaluations: Evaluations,
 ) -> None:
-    """One entry of the history; decides about the best weights and about the end."""
+    """Begins an entry of the history, and asks for its evaluation."""
     now = state.now
     entry = {"step": float(now.step)}
     entry |= {f"train_{metric.name}": float(metric.result()) for metric in model.metrics}
     for metric in model.metrics:
         metric.reset_state()
+    now.pending.append(entry)
     if config.early_stopping != "none":
-        values = validate()
-        entry |= {f"valid_{name}": value for name, value in values.items()}
-        value = stopping_value(values, config.early_stopping)
-        if math.isnan(value):
-            raise ValueError(
-                f"early_stopping: {config.early_stopping} is not defined on the valid split; choose another metric"
-            )
-        if now.best_value is None or value > now.best_value:
-            now.best_step, now.best_value = now.step, value
+        if evaluations.beside:
             store.keep_best(now.step)
-    now.history.append(entry)
-    if now.step >= schedule.total:
-        now.finished = "all steps done"
-    elif now.best_step is not None and now.step - now.best_step >= schedule.patience:
-        now.finished = f"no better {config.early_stopping} on the valid split for {now.step - now.best_step} steps"
+        evaluations.ask(now.step)
+
+
+def _answered(
+    config: Config,
+    schedule: Schedule,
+    state: RunState,
+    store: CheckpointStore | MemoryStore,
+    evaluations: Evaluations,
+) -> list[dict[str, float]]:
+    """The entries of the history that are complete now; decides about the best weights and about the end."""
+    now, complete = state.now, []
+    while now.pending and not now.finished:
+        entry = now.pending[0]
+        step = int(entry["step"])
+        if config.early_stopping != "none":
+            values = evaluations.answer(step)
+            if values is None:
+                break
+            entry = {**entry, **{f"valid_{name}": value for name, value in values.items()}}
+            value = stopping_value(values, config.early_stopping)
+            if math.isnan(value):
+                raise ValueError(
+                    f"early_stopping: {config.early_stopping} is not defined on the valid split; choose another metric"
+                )
+            if now.best_value is None or value > now.best_value:
+                now.best_step, now.best_value = step, value
+                if not evaluations.beside:
+                    store.keep_best(step)
+        del now.pending[0]
+        now.history.append(entry)
+        complete.append(entry)
+        if step >= schedule.total:
+            now.finished = "all steps done"
+        elif now.best_step is not None and step - now.best_step >= schedule.patience:
+            now.finished = f"no better {config.early_stopping} on the valid split for {step - now.best_step} steps"
+    if now.finished:
+        now.pending.clear()
+    return complete
