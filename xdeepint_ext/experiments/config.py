@@ -33,7 +33,7 @@ GROUPINGS, ORDERS = ("batch", "user", "session"), ("shuffled", "user", "session"
 TABLE_DTYPES = ("float32", "float16", "int8")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 SHARDINGS = ("batches", "files")
-DEVICES = ("auto", "cpu")
+DEVICES = ("auto", "cpu", "sharded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,10 @@ class Config:
     warm_start: str = option("", "model_dir of a finished run that this one goes on from, with another day's data")
     strategy: str = option("auto", STRATEGY_HELP, STRATEGIES)
     embedding_device: str = option(
-        "auto", "cpu = weights and slots of one_device and mirrored lie once in host memory, not on each GPU", DEVICES
+        "auto",
+        "cpu = weights and slots of one_device and mirrored lie once in host memory, not on each GPU; sharded = "
+        "mirrored divides tables and their slots among its devices",
+        DEVICES,
     )
     cluster_timeout: int = option(
         300, "seconds that a process of a cluster waits for the others to come", changes="nothing"
@@ -131,10 +134,11 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
-        if self.embedding_device == "cpu" and (self.strategy not in ONE_MACHINE or self.jit_compile):
+        if self.embedding_device != "auto" and (self.strategy not in ONE_MACHINE or self.jit_compile):
             raise ValueError(
-                f"embedding_device=cpu is for the strategies {ONE_MACHINE}, without jit_compile, as XLA's code and its "
-                f"weights must be on one device; got strategy={self.strategy}, jit_compile={self.jit_compile}"
+                f"embedding_device={self.embedding_device} is for the strategies {ONE_MACHINE}, without jit_compile, "
+                "as XLA's code and its weights must be on one device; got "
+                f"strategy={self.strategy}, jit_compile={self.jit_compile}"
             )
         if not 0 < self.negative_sampling_rate <= 1:
             raise ValueError(f"negative_sampling_rate must be in (0, 1], got {self.negative_sampling_rate}")

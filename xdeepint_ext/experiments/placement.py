@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +24,7 @@ from xdeepint_ext.experiments.evaluations import (
 )
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
 from xdeepint_ext.experiments.rendezvous import check_port
+from xdeepint_ext.experiments.sharded_tables import dividing_tables, sharded_on
 from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop
 from xdeepint_ext.experiments.workers import CollectiveWorkers, Workers
 from xdeepint_ext.models import RankingModel
@@ -43,30 +44,23 @@ class Placement:
       strategy: whose variables the model's are.
       predicting: the strategy that predictions are made under; one device where the model's spans processes.
       workers: the processes.
+      scope: where a model is made, from the values of one device wherever its weights lie.
       make_loop: model -> what makes its steps.
       topology: in words; a checkpoint of another one is refused.
       several: whether other processes take part.
-      moves_weights: whether weights lie in other processes, and the finished model must be brought here.
+      moves_weights: whether weights lie in parts elsewhere, and the finished model must be brought here.
       beside: directory -> the evaluations of a process beside training; None = this one evaluates.
     """
 
     strategy: tf.distribute.Strategy
     predicting: tf.distribute.Strategy
     workers: Workers
+    scope: Callable[[], contextlib.AbstractContextManager[Any]]
     make_loop: Callable[[RankingModel], Loop]
     topology: str
     several: bool = False
     moves_weights: bool = False
     beside: Callable[[str], EvaluationsBeside] | None = None
-
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """Where the model is made: it starts from the values of one device, where its weights are divided, too."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self.strategy.scope())
-            if self.moves_weights:
-                stack.enter_context(tf.variable_creator_scope(strategies.drawn_whole))
-            yield
 
     def evaluations(self, evaluate: Evaluate, directory: str) -> Evaluations:
         """Who says how good the weights are while they are trained.
@@ -93,7 +87,8 @@ class Placement:
         """
         if not self.moves_weights:
             return model
-        here = make()
+        with tf.device("/device:CPU:0"):  # host memory has room for what no device holds
+            here = make()
         parts = (part.numpy() for part in model.weights)
         for weight, value in zip(here.weights, joined(parts, [w.shape for w in here.weights]), strict=True):
             weight.assign(value)  # one after the other, so that there is one more copy of one weight alone
@@ -119,8 +114,11 @@ def make_placement(config: Any) -> Placement:
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         names = [device.name for device in tf.config.list_logical_devices(kind)]
         mirrored = config.strategy == "mirrored" or (config.strategy == "auto" and kind == "GPU" and len(names) > 1)
-        if getattr(config, "embedding_device", "auto") == "cpu":
+        device = getattr(config, "embedding_device", "auto")
+        if device == "cpu":
             found = _central(names if mirrored else names[:1])
+        elif device == "sharded":
+            found = _sharded(names if mirrored else names[:1])
         else:
             found = _mirrored(kind) if mirrored else _one_device()
     else:
@@ -182,19 +180,35 @@ def serve_if_evaluator(config: Any, make: Callable[[], tuple[tf.keras.Model, Eva
 
 def _one_device() -> Placement:
     strategy = tf.distribute.get_strategy()
-    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), "one device")
+    loop = functools.partial(LocalLoop, strategy=strategy)
+    return Placement(strategy, strategy, Workers(), strategy.scope, loop, "one device")
 
 
 def _mirrored(device_type: str) -> Placement:
     strategy = strategies.mirrored_on(device_type)
     topology = f"mirrored on {strategy.num_replicas_in_sync} replicas"
-    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+    return Placement(strategy, strategy, Workers(), strategy.scope, lambda model: LocalLoop(model, strategy), topology)
 
 
 def _central(devices: Sequence[str]) -> Placement:
     strategy = strategies.central_on(tuple(devices))
     topology = f"{strategy.num_replicas_in_sync} replicas with their weights in host memory"
-    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+    return Placement(strategy, strategy, Workers(), strategy.scope, lambda model: LocalLoop(model, strategy), topology)
+
+
+def _sharded(devices: Sequence[str]) -> Placement:
+    if len(devices) < 2:
+        raise ValueError(f"embedding_device=sharded divides tables among mirrored's devices; there is {devices} alone")
+    strategy = sharded_on(tuple(devices))
+    return Placement(
+        strategy,
+        strategy,
+        Workers(),
+        functools.partial(dividing_tables, strategy, devices),
+        lambda model: LocalLoop(model, strategy),
+        f"{len(devices)} replicas with tables divided among them",
+        moves_weights=True,
+    )
 
 
 def _multi_worker(config: Any) -> Placement:
@@ -203,6 +217,7 @@ def _multi_worker(config: Any) -> Placement:
         strategy,
         tf.distribute.get_strategy(),
         CollectiveWorkers(strategy, cluster),
+        strategy.scope,
         lambda model: LocalLoop(model, strategy),
         f"{cluster.training} workers with {strategy.num_replicas_in_sync} replicas",
         several=True,
@@ -217,6 +232,7 @@ def _parameter_server(config: Any) -> Placement:
         strategy,
         tf.distribute.get_strategy(),
         Workers(),
+        functools.partial(strategies.drawing_whole, strategy),
         lambda model: CoordinatorLoop(model, strategy, coordinator),
         f"{len(cluster.jobs['ps'])} parameter servers",
         several=True,
@@ -228,7 +244,7 @@ def _parameter_server(config: Any) -> Placement:
 def _tpu(config: Any) -> Placement:
     strategy = strategies.tpu()
     topology = f"TPU with {strategy.num_replicas_in_sync} replicas"
-    return Placement(strategy, strategy, Workers(), lambda model: LocalLoop(model, strategy), topology)
+    return Placement(strategy, strategy, Workers(), strategy.scope, lambda model: LocalLoop(model, strategy), topology)
 
 
 MAKERS: dict[str, Callable[[Any], Placement]] = {

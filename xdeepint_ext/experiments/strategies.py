@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ import tensorflow as tf
 from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
 from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
 
-__all__ = ["central_on", "coordinator_of", "drawn_whole", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
+__all__ = ["central_on", "coordinator_of", "drawing_whole", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
 
 # A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
 SHARD_BYTES = 256 << 10
@@ -91,7 +92,18 @@ def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrat
     return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner), cluster
 
 
-def drawn_whole(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+@contextlib.contextmanager
+def drawing_whole(strategy: tf.distribute.ParameterServerStrategy) -> Iterator[None]:
+    """The strategy's scope, in which divided variables start from what the whole ones would.
+
+    Args:
+      strategy: whose servers get the parts.
+    """
+    with strategy.scope(), tf.variable_creator_scope(_drawn_whole):
+        yield
+
+
+def _drawn_whole(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
     """A variable creator under which the parts of a divided variable are cut from what the whole one would start from.
 
     Keras's initializers draw each part anew. Here the coordinator draws all once, and a server gets its part alone.
