@@ -71,12 +71,18 @@ def test_positions_bound_the_length():
         graph(IDS)
 
 
-def test_sizes_are_roberta_s():
-    weights = sum(math.prod(shape) for shape in [(50265, 768), (514, 768), (1, 768)]) + 2 * 768
-    weights += 12 * (4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768)
-    encoder = RobertaEncoder.of_size("base")
+@pytest.mark.parametrize(
+    ("size", "layers", "width", "total"),
+    [("base", 12, 768, 124_055_040), pytest.param("large", 24, 1024, 354_310_144, marks=pytest.mark.slow)],
+)
+def test_sizes_are_roberta_s(size, layers, width, total):
+    hidden = 4 * width
+    weights = sum(math.prod(shape) for shape in [(50265, width), (514, width), (1, width)]) + 2 * width
+    weights += layers * (4 * (width * width + width) + 2 * width * hidden + hidden + width + 4 * width)
+    encoder = RobertaEncoder.of_size(size)
     encoder.build((None, None))
-    assert encoder.count_params() == weights == 124_055_040
+    assert encoder.count_params() == weights == total
+    assert encoder.num_heads * 64 == width
 
 
 def test_a_mimetic_start_attends_to_the_same_word_and_to_neighbours():
