@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from xdeepint_ext.metrics import best_items, hits_of
+from xdeepint_ext.serving.approximate import require_faiss
 
 __all__ = ["IndexReport", "approximate_recall"]
 
@@ -46,7 +47,7 @@ def approximate_recall(
 
     Source: Malkov and Yashunin (arXiv 1603.09320); faiss.
     """
-    faiss = _faiss()
+    faiss = require_faiss()
     started = time.perf_counter()
     exact = best_items(users, items, n).items
     exact_seconds = time.perf_counter() - started
@@ -59,11 +60,3 @@ def approximate_recall(
     searched = time.perf_counter()
     hits = hits_of(found, exact.ravel(), np.arange(len(users) + 1) * n)
     return IndexReport(float(hits.mean()), built - started, searched - built, exact_seconds)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(f"an approximate index needs faiss: pip install 'xdeepint-ext[ann]' ({error})") from error
-    return faiss
