@@ -26,6 +26,7 @@ REQUIRED = [
 ]
 
 PLOTS = ["matplotlib"]
+ANN = ["faiss-cpu"]
 QA = ["safetensors>=0.4", "tokenizers>=0.20"]
 
 EXTRAS = {
@@ -33,10 +34,11 @@ EXTRAS = {
     "beam": ["apache-beam"],
     # The tfx package itself cannot be installed beside TensorFlow 2.18 or newer.
     "tfx": ["tensorflow-transform>=1.21"],
-    "ann": ["faiss-cpu"],
+    "ann": ANN,
     "qa": QA,
     "plots": PLOTS,
     "dev": [
+        *ANN,
         *PLOTS,
         *QA,
         "build",
