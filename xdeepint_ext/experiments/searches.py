@@ -76,6 +76,19 @@ _BASELINES = {
     "fibinet": _varied(bilinear_kind=("field_all", "field_each")),
 }
 
+# As an FM, it starts as noise from embeddings of the usual deviation.
+_QUIET = "width=8 units=128,64 dropout=0.2 embedding_stddev=0.01"
+_BASELINES["deepfm"] = {
+    **_DEEP,
+    "kuairand": [
+        *(_DEEP["kuairand"][number] for number in (0, 1, 3, 4)),
+        f"{_GROUP_FTRL} lambda=2 {_QUIET}",
+        f"{_GROUP_FTRL} lambda=5 {_QUIET}",
+        f"{_GROUP_FTRL} lambda=10 {_QUIET}",
+        f"{_GROUP_FTRL_FAST} lambda=5 {_QUIET}",
+    ],
+}
+
 # FTRL on the interaction layers as on the tables; Adam on the generators, which it would pull to zero.
 _DYNINT = "optimizer=paper embedding_learning_rate=0.05 interaction_learning_rate=0.05 learning_rate=0.001 width=8"
 
