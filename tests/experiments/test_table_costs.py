@@ -12,7 +12,7 @@ from xdeepint_ext.experiments.config import Config
 from xdeepint_ext.experiments.inputs import Inputs
 from xdeepint_ext.experiments.model_options import MODELS
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS, make_optimizers
-from xdeepint_ext.experiments.placement import _whole, make_placement
+from xdeepint_ext.experiments.placement import make_placement
 from xdeepint_ext.experiments.strategies import central_on
 from xdeepint_ext.experiments.table_costs import (
     TableCost,
@@ -140,10 +140,3 @@ def test_a_coordinator_needs_room_for_the_weights_alone(small_config, monkeypatc
     with pytest.raises(MemoryError):
         monkeypatch.setattr(running, "available_memory", lambda: cost)
         running.execute(small_config)
-
-
-def test_the_parts_of_a_sharded_weight_are_put_together():
-    whole = [np.arange(10.0).reshape(5, 2), np.float32(3), np.arange(3)]
-    parts = [*map(tf.constant, (whole[0][:2], whole[0][2:4], whole[0][4:], whole[1], whole[2]))]
-    for found, expected in zip(_whole(parts, [tf.TensorShape(np.shape(w)) for w in whole]), whole, strict=True):
-        np.testing.assert_array_equal(found, expected)
