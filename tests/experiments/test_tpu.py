@@ -1,6 +1,7 @@
 """--strategy=tpu on what stands for a TPU: it trains as one device, by steps that a TPU could run."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.fake_tpu import SCOPE, FakeTpuEmbedding, FakeTpuStrategy
 from tests.layers.test_embedding import EVERYTHING, draw
 from xdeepint_ext.experiments import strategies
 from xdeepint_ext.experiments.config import check_several_runs
+from xdeepint_ext.experiments.placement import make_placement
 from xdeepint_ext.experiments.running import execute, run
 from xdeepint_ext.experiments.tpu_loop import TpuLoop, fixed_size, with_table_rows
 from xdeepint_ext.experiments.tpu_tables import copy_to_host, tpu_embedding_of, use_tpu_tables
@@ -112,7 +114,15 @@ def graphs_of(function):
     return list(seen.values())
 
 
-def test_a_step_has_static_shapes_and_no_strings(fake_tpu):
+@pytest.fixture(params=["float32", "mixed_bfloat16"])
+def precision(request):
+    policy = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(request.param)
+    yield
+    tf.keras.mixed_precision.set_global_policy(policy)
+
+
+def test_a_step_has_static_shapes_and_no_strings(fake_tpu, precision):
     with fake_tpu.scope():
         model = compiled("lazy_adam", True)
     batch = batch_of(tpu_embedding_of(model))
@@ -199,6 +209,11 @@ def test_a_run_goes_on_from_its_checkpoint(config_of, fake_tpu, tmp_path, monkey
 def test_what_a_tpu_cannot_do_is_refused(config_of, fake_tpu, changes, message):
     with pytest.raises(ValueError, match=message):
         execute(config_of(strategy="tpu", **changes))
+
+
+def test_so_are_models_without_tables(fake_tpu):
+    with pytest.raises(ValueError, match="strategy=tpu is for models with tables of ids"):
+        make_placement(types.SimpleNamespace(strategy="tpu", batch_size=BATCH))
 
 
 def test_so_are_several_runs():

@@ -1,5 +1,7 @@
 """TpuFeatureEmbedding is FeatureEmbedding: on a CPU, and on what stands for a TPU there."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -143,3 +145,27 @@ def test_on_a_tpu_its_tables_are_configured_looked_up_and_sent_their_gradients(m
         np.testing.assert_allclose(by_name[weight.name], wanted, rtol=1e-5)
     with pytest.raises(ValueError, match="_tpu_input_identity"):  # rows that the step computes itself
         step(features)
+
+
+def test_tensorflow_tells_a_tpu_of_its_tables_and_makes_their_variables():
+    _, of_tpu = both(EVERYTHING)
+    engine = tf.tpu.experimental.embedding.TPUEmbedding(of_tpu._feature_configs(), tpu_optimizer(LazyAdam(beta_1=0.8)))
+    # As under a TPUStrategy of 8 cores, up to what needs a TPU.
+    engine._strategy = types.SimpleNamespace(num_replicas_in_sync=8, extended=types.SimpleNamespace(num_hosts=1))
+    engine._using_tpu, engine._hosts = True, ["/device:CPU:0"]
+    engine._dynamic_learning_rates = [engine._table_config[0].optimizer.learning_rate]
+    engine._get_and_update_output_shapes_from_input([tf.TensorShape([BATCH, n, 1]) for n in (10, 4)])
+    message = engine._create_config_proto()
+    described = [(t.name, t.vocabulary_size, t.dimension) for t in message.table_descriptor]
+    assert described == [("table", *of_tpu.table.shape), ("table_2", *of_tpu.tables[(2, True)].shape)]
+    assert [list(f.input_shape) for f in message.feature_descriptor] == [[BATCH, 10], [BATCH, 4]]
+    for table in message.table_descriptor:
+        parameters = table.optimization_parameters
+        assert parameters.adam.beta1 == pytest.approx(0.8)
+        assert parameters.learning_rate.WhichOneof("learning_rate") == "dynamic"
+    variables = engine._create_variables_and_slots()
+    assert {name: sorted(found) for name, found in variables.items()} == {
+        name: ["momenta", "parameters", "velocities"] for name in ("table", "table_2")
+    }
+    [table] = variables["table"]["parameters"].variables
+    assert table.shape == of_tpu.table.shape and table.numpy().std() > 0.1

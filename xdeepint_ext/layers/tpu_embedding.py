@@ -44,6 +44,14 @@ class TpuFeatureEmbedding(FeatureEmbedding):
     Raises:
       ValueError: the layer is called on lists, or for some of the features; its weights are not float32.
 
+    Example:
+      >>> from xdeepint_ext.schema import Feature, Schema
+      >>> config = {"schema": Schema([Feature("user", num_values=10)]), "width": 4}
+      >>> adam = tf.tpu.experimental.embedding.Adam(0.1)
+      >>> layer = TpuFeatureEmbedding(optimizer=adam, batch_size=2, **config)
+      >>> layer({"user": tf.constant([[3], [0]])}).shape
+      TensorShape([2, 1, 4])
+
     Source: `tensorflow_recommenders.layers.embedding.TPUEmbedding`.
     """
 
