@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_repeated(copied, capsys):
 
 def test_a_finished_run_is_evaluated_anew_without_training(copied, monkeypatch):
     config, found = copied
-    monkeypatch.setattr("xdeepint_ext.experiments.step_loops._make_steps", None)
+    monkeypatch.setattr("xdeepint_ext.experiments.step_loops.make_steps", None)
     again = run(config.replace(slices=("tab",), save_predictions=True))
     assert again["test.auc"] == found["test.auc"]
     assert "test.slice.tab=home.auc" in again

@@ -162,11 +162,6 @@ def test_clusters_without_their_variable_are_refused(small_config, monkeypatch):
             execute(small_config.replace(strategy=name))
 
 
-def test_a_tpu_is_refused_optimizers_that_it_cannot_run(small_config):
-    with pytest.raises(ValueError, match=r"optimizer=paper trains tables with group_ftrl, .* has \['ftrl'\]"):
-        execute(small_config.replace(strategy="tpu", optimizer="paper"))
-
-
 def test_workers_with_unequal_files_are_refused_or_take_as_many_steps(small_config):
     inputs = Inputs(small_config.replace(sharding="files", cache=False))
     inputs.divide_among(2)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from xdeepint_ext.experiments.progress_state import RunState
+from xdeepint_ext.layers.tpu_embedding import TpuFeatureEmbedding
 from xdeepint_ext.models import RankingModel
 
 __all__ = ["CheckpointStore", "MemoryStore", "best_weights", "checkpoint_of"]
@@ -78,7 +79,9 @@ class CheckpointStore:
     def __init__(self, directory: str, model: RankingModel, state: RunState, writes: bool = True) -> None:
         self._best_dir = os.path.join(directory, BEST)
         self._state, self._directory, self._writes = state, directory, writes
-        self._weights = tf.train.Checkpoint(weights=list(model.weights))
+        of_tpu = [m.tpu_embedding for m in model.submodules if isinstance(m, TpuFeatureEmbedding)]
+        # A TPU's tables are none of the model's weights.
+        self._weights = tf.train.Checkpoint(weights=list(model.weights), **({"tables": of_tpu} if of_tpu else {}))
         self._checkpoint = checkpoint_of(model, state)
         if not writes:
             return

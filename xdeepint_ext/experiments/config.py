@@ -22,7 +22,7 @@ SEVERAL_PROCESSES = ("multi_worker", "parameter_server")
 STRATEGIES = (*ONE_MACHINE, *SEVERAL_PROCESSES, "tpu")
 STRATEGY_HELP = (
     "auto = mirrored where there are several GPUs, else one_device; multi_worker and parameter_server read TF_CONFIG; "
-    "tpu is untested; see docs/scaling.md"
+    "tpu is untested, and has no G-FTRL; see docs/scaling.md"
 )
 STOPPING_METRICS = (
     *("auc", "logloss", "gauc", "ndcg", "recall"),
@@ -189,12 +189,12 @@ def check_several_runs(strategy: str) -> None:
     """Checks the strategy of runs that one process makes one after the other.
 
     Raises:
-      ValueError: it is one of several processes, which meet for one run.
+      ValueError: it is one of several processes, which meet for one run, or of a TPU, which is set up for one.
     """
-    if strategy in SEVERAL_PROCESSES:
+    if strategy not in ONE_MACHINE:
         raise ValueError(
-            f"strategy={strategy} is for a single run, whose processes meet once, and here are several runs; use one "
-            f"of {tuple(name for name in STRATEGIES if name not in SEVERAL_PROCESSES)}, or start each run by itself"
+            f"strategy={strategy} is for a single run, whose processes or TPU are set up once, and here are several "
+            f"runs; use one of {ONE_MACHINE}, or start each run by itself"
         )
 
 

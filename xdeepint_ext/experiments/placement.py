@@ -26,6 +26,8 @@ from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
 from xdeepint_ext.experiments.rendezvous import check_port
 from xdeepint_ext.experiments.sharded_tables import dividing_tables, sharded_on
 from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop
+from xdeepint_ext.experiments.tpu_loop import TpuLoop
+from xdeepint_ext.experiments.tpu_tables import copy_to_host
 from xdeepint_ext.experiments.workers import CollectiveWorkers, Workers
 from xdeepint_ext.models import RankingModel
 from xdeepint_ext.utils.parts import joined
@@ -50,6 +52,8 @@ class Placement:
       several: whether other processes take part.
       moves_weights: whether weights lie in parts elsewhere, and the finished model must be brought here.
       beside: directory -> the evaluations of a process beside training; None = this one evaluates.
+      tpu_batch_size: of a TPU's core, whose batches are all of this size, and whose tables must be brought here to be
+        asked for predictions, too; None where there is no TPU.
     """
 
     strategy: tf.distribute.Strategy
@@ -61,6 +65,7 @@ class Placement:
     several: bool = False
     moves_weights: bool = False
     beside: Callable[[str], EvaluationsBeside] | None = None
+    tpu_batch_size: int | None = None
 
     def evaluations(self, evaluate: Evaluate, directory: str) -> Evaluations:
         """Who says how good the weights are while they are trained.
@@ -85,10 +90,13 @@ class Placement:
           model: trained.
           make: makes another such model.
         """
-        if not self.moves_weights:
+        if not self.moves_weights and self.tpu_batch_size is None:
             return model
         with tf.device("/device:CPU:0"):  # host memory has room for what no device holds
             here = make()
+        if self.tpu_batch_size is not None:
+            copy_to_host(model, here)
+            return here
         parts = (part.numpy() for part in model.weights)
         for weight, value in zip(here.weights, joined(parts, [w.shape for w in here.weights]), strict=True):
             weight.assign(value)  # one after the other, so that there is one more copy of one weight alone
@@ -106,7 +114,8 @@ def make_placement(config: Any) -> Placement:
 
     Raises:
       ValueError: the batch cannot be divided by the replicas, the cluster is not as the strategy wants it, the
-        optimizer is none for it, or TensorFlow has run something in this process before it should form a cluster.
+        optimizer or precision is none for it, or TensorFlow has run something in this process before it should form
+        a cluster.
       OSError: this process's port is in use.
       TimeoutError: a process of the cluster did not come.
     """
@@ -122,7 +131,8 @@ def make_placement(config: Any) -> Placement:
         else:
             found = _mirrored(kind) if mirrored else _one_device()
     else:
-        _check_optimizer(config)
+        if config.strategy == "tpu":
+            _check_tpu(config)
         found = MAKERS[config.strategy](config)
     replicas = found.strategy.num_replicas_in_sync
     if config.batch_size % replicas:
@@ -243,8 +253,16 @@ def _parameter_server(config: Any) -> Placement:
 
 def _tpu(config: Any) -> Placement:
     strategy = strategies.tpu()
-    topology = f"TPU with {strategy.num_replicas_in_sync} replicas"
-    return Placement(strategy, strategy, Workers(), strategy.scope, lambda model: LocalLoop(model, strategy), topology)
+    replicas = strategy.num_replicas_in_sync
+    return Placement(
+        strategy,
+        tf.distribute.get_strategy(),
+        Workers(),
+        strategy.scope,
+        lambda model: TpuLoop(model, strategy),
+        f"TPU with {replicas} replicas",
+        tpu_batch_size=config.batch_size // replicas,
+    )
 
 
 MAKERS: dict[str, Callable[[Any], Placement]] = {
@@ -254,20 +272,26 @@ MAKERS: dict[str, Callable[[Any], Placement]] = {
 }
 """Strategy of a cluster or TPU -> what makes its placement."""
 
-# A TPU's compiled step has fixed shapes; a step on the distinct rows of a batch has not.
-NOT_ON_TPU = {"group_ftrl", "lazy_adam", "lazy_adagrad"}
+# Algorithms of which `optimizers.tpu` has the TPU's.
+IN_TPU_TABLES = {"ftrl", "lazy_adam", "lazy_adagrad"}
+TPU_PRECISIONS = ("float32", "mixed_bfloat16")
 
 
-def _check_optimizer(config: Any) -> None:
-    """Refuses the optimizers that a TPU cannot run."""
-    algorithms = OPTIMIZERS.get(getattr(config, "optimizer", ""), {})
-    wrong = sorted(set(algorithms.values()) & NOT_ON_TPU)
-    if config.strategy == "tpu" and wrong:
+def _check_tpu(config: Any) -> None:
+    """Refuses what a TPU cannot run."""
+    algorithms = OPTIMIZERS.get(getattr(config, "optimizer", ""))
+    if algorithms is None:
+        raise ValueError("strategy=tpu is for models with tables of ids; use another strategy")
+    if algorithms["embedding"] not in IN_TPU_TABLES:
+        usable = sorted(name for name, found in OPTIMIZERS.items() if found["embedding"] in IN_TPU_TABLES)
         raise ValueError(
-            f"optimizer={config.optimizer} trains tables with {wrong[0]}, whose steps on the rows of a batch have no "
-            f"fixed shapes: a TPU cannot run them; --strategy=tpu has {_for_tpu()}"
+            f"optimizer={config.optimizer} trains tables with {algorithms['embedding']}, and strategy=tpu keeps them "
+            f"in TPUEmbedding, which has no G-FTRL; use one of {usable}"
         )
-
-
-def _for_tpu() -> list[str]:
-    return sorted(name for name, found in OPTIMIZERS.items() if not set(found.values()) & NOT_ON_TPU)
+    if config.mixed_precision not in TPU_PRECISIONS:
+        raise ValueError(
+            f"mixed_precision={config.mixed_precision}: TPUEmbedding's tables are float32, and know no loss scale; "
+            f"strategy=tpu has {TPU_PRECISIONS}"
+        )
+    if config.warm_start:
+        raise ValueError(f"strategy=tpu cannot go on from another run's tables, got warm_start={config.warm_start}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -42,11 +43,13 @@ from xdeepint_ext.experiments.table_costs import (
     describe_tables,
     table_costs,
 )
+from xdeepint_ext.experiments.tpu_tables import use_tpu_tables
 from xdeepint_ext.experiments.training import Schedule, train
 from xdeepint_ext.experiments.warm_start import warm_start
 from xdeepint_ext.experiments.weights import sparsity
 from xdeepint_ext.experiments.workers import Workers
 from xdeepint_ext.models import RankingModel
+from xdeepint_ext.optimizers.tpu import tpu_optimizer
 from xdeepint_ext.schema import Schema
 from xdeepint_ext.serving.calibration import Calibration
 from xdeepint_ext.utils.variables import optimizer_group
@@ -131,6 +134,8 @@ def execute(config: Config) -> Run:
 
 
 def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDirectory | None) -> Run:
+    if place.tpu_batch_size is not None and directory is None:
+        raise ValueError("strategy=tpu keeps the best weights in files: it is for a single run with a model_dir")
     inputs.divide_among(place.workers.count)
     check_slices(inputs.schema, config.slices)
     check_cold_start(inputs.schema, config.cold_start)
@@ -147,7 +152,7 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
     check_memory(here, config.optimizer, available_memory(), copies_on_host(place.strategy))
     with process_settings(config):
         with place.scope():
-            model = make_model(config, inputs, schedule.total)
+            model = make_model(config, inputs, schedule.total, tpu_batch_size=place.tpu_batch_size)
         store = make_store(directory, model, state, place.workers)
         resumed = store.restore()
         check_alike(state, place.workers)
@@ -163,8 +168,24 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
             steps, fresh = warm_start(config, inputs, model, make)
             rows = f"; {sum(fresh.values()):,} rows start fresh" if any(fresh.values()) else ""
             _say(config, f"goes on from step {steps} of {config.warm_start}{rows}")
-        predict = inputs.predictor(model, place.predicting)
-        evaluate_now = _validation(config, inputs, model, predict, state.now)
+
+        @functools.cache
+        def ordinary() -> RankingModel:
+            return make_model(config, inputs, schedule.total, slots=False)
+
+        def brought() -> RankingModel:
+            return place.brought_here(model, ordinary)
+
+        # A TPU's tables answer nobody but a step: its model is asked through an ordinary one.
+        asked = model if place.tpu_batch_size is None else brought()
+        predict = inputs.predictor(asked, place.predicting)
+        validate = _validation(config, inputs, asked, predict, state.now)
+
+        def evaluate_now() -> Mapping[str, float]:
+            if asked is not model:
+                brought()
+            return validate()
+
         with artifacts.event_writer(directory if place.workers.is_chief else None) as write_event:
             train(
                 *(config, inputs, inputs.steps_per_epoch, model, place, state, store),
@@ -175,8 +196,8 @@ def _execute(config: Config, place: Placement, inputs: Inputs, directory: RunDir
 
     def evaluate() -> dict[str, Any]:
         with process_settings(config):
-            finished.model = place.brought_here(model, lambda: make_model(config, inputs, schedule.total, slots=False))
-            again = predict if finished.model is model else inputs.predictor(finished.model, place.predicting)
+            finished.model = brought()
+            again = predict if finished.model is asked else inputs.predictor(finished.model, place.predicting)
             finished.predictions = {split: again(split, final=True) for split in config.evaluate}
             if calibrating.fits(config):
                 known = finished.predictions
@@ -255,7 +276,12 @@ def check_alike(state: RunState, workers: Workers) -> None:
 
 
 def make_model(
-    config: Config, inputs: Inputs, total_steps: int, schema: Schema | None = None, slots: bool = True
+    config: Config,
+    inputs: Inputs,
+    total_steps: int,
+    schema: Schema | None = None,
+    slots: bool = True,
+    tpu_batch_size: int | None = None,
 ) -> RankingModel:
     """The compiled model, with all weights, of the inputs' schema or of another.
 
@@ -265,12 +291,16 @@ def make_model(
       total_steps: of training, for schedules.
       schema: default: the inputs'.
       slots: whether the optimizer's slots are made, too, for a model that will train.
+      tpu_batch_size: of each core of the TPU that has the tables; None where no TPU has them.
     """
     model = config.options.make(schema or inputs.schema)
+    optimizers = make_optimizers(config, total_steps)
+    if tpu_batch_size is not None:
+        use_tpu_tables(model, tpu_optimizer(optimizers["embedding"]), tpu_batch_size)
     model.build_from_schema()
     used = {optimizer_group(variable) for variable in model.trainable_variables}
     model.compile(
-        {group: optimizer for group, optimizer in make_optimizers(config, total_steps).items() if group in used},
+        {group: optimizer for group, optimizer in optimizers.items() if group in used},
         loss=inputs.loss(),
         metrics=inputs.metrics(),
         jit_compile=config.jit_compile,

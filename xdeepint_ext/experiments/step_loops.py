@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from xdeepint_ext.models import RankingModel
 
-__all__ = ["CoordinatorLoop", "LocalLoop", "Loop", "TrainingData"]
+__all__ = ["CoordinatorLoop", "LocalLoop", "Loop", "TrainingData", "explainer", "make_steps"]
 
 
 class TrainingData(Protocol):
@@ -42,19 +42,19 @@ class LocalLoop:
 
     def __init__(self, model: RankingModel, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
-        self._steps = _make_steps(model, strategy)
+        self._steps = make_steps(model, strategy)
         self._iterator: Any = None
 
     def start(self, inputs: TrainingData, step: int) -> None:
         if self._strategy.num_replicas_in_sync == 1:
             dataset = inputs.train(step)
-            self.explain = _explainer(dataset)
+            self.explain = explainer(dataset)
             self._iterator = iter(dataset)
             return
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             dataset = inputs.train(step, context)
-            self.explain = _explainer(dataset)
+            self.explain = explainer(dataset)
             # Where it could end, the workers would ask each other before every step whether it has.
             return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -93,7 +93,7 @@ class CoordinatorLoop:
 
     def start(self, inputs: TrainingData, step: int) -> None:
         dataset = inputs.train(step)
-        self.explain = _explainer(dataset)
+        self.explain = explainer(dataset)
         self._iterator = iter(dataset)
 
     def run(self, count: int) -> None:
@@ -102,16 +102,28 @@ class CoordinatorLoop:
         self._coordinator.join()
 
 
-def _make_steps(model: RankingModel, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
-    """A graph of several training steps."""
+def make_steps(
+    model: RankingModel, strategy: tf.distribute.Strategy, options: tf.distribute.RunOptions | None = None
+) -> Callable[[Any, tf.Tensor], None]:
+    """A graph of several training steps.
+
+    Args:
+      model: built and compiled.
+      strategy: where it lives.
+      options: of `strategy.run`.
+
+    Returns:
+      (iterator, count) -> None.
+    """
 
     @tf.function
     def steps(iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
-            strategy.run(model.train_step, args=(next(iterator),))
+            strategy.run(model.train_step, args=(next(iterator),), options=options)
 
     return steps
 
 
-def _explainer(dataset: tf.data.Dataset) -> Callable[[Exception], Exception]:
+def explainer(dataset: tf.data.Dataset) -> Callable[[Exception], Exception]:
+    """A loop's `explain` for a dataset."""
     return getattr(dataset, "explain", lambda error: error)

@@ -143,7 +143,7 @@ def tpu() -> tf.distribute.TPUStrategy:
     """The process's one `TPUStrategy`, on the TPU that its environment names.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is none, or one without hardware for tables.
     """
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu="local")
@@ -153,4 +153,8 @@ def tpu() -> tf.distribute.TPUStrategy:
             "--strategy=tpu found no TPU here; it needs a TPU machine and the package tensorflow-tpu, see "
             f"docs/scaling.md. TensorFlow says: {first}"
         ) from error
-    return tf.distribute.TPUStrategy(resolver)
+    strategy = tf.distribute.TPUStrategy(resolver)
+    hardware = tf.tpu.experimental.HardwareFeature.EmbeddingFeature
+    if strategy.extended.tpu_hardware_feature.embedding_feature == hardware.UNSUPPORTED:
+        raise ValueError("--strategy=tpu found a TPU without hardware for tables; use another TPU or strategy")
+    return strategy

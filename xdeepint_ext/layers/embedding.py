@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -108,15 +108,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self._lookups = [_Lookup(self.schema, features) for features in groups.values()]
         self._table_keys = list(groups)
         self._tables: list[Any] = []
-        for (width, trainable), lookup in zip(groups, self._lookups, strict=True):
-            suffix = ("" if width == self.width else f"_{width}") + ("" if trainable else "_frozen")
-            table = self.add_weight(
-                name=f"table{suffix}",
-                shape=(lookup.num_rows, width),
-                initializer=self._initializer(width),
-                trainable=trainable,
-            )
-            self._tables.append(tag(table, "embedding"))
+        self._add_tables()
         numbers = [f for f in self.schema.inputs if f.kind == "numeric" and not f.is_ids]
         if numbers:
             self.numeric_kernel = tag(
@@ -136,6 +128,25 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             self._projections[name] = tag(kernel, "interaction")
         super().build(input_shape)
 
+    def _add_tables(self) -> None:
+        """Makes the variables of the tables."""
+        for key, lookup in zip(self._table_keys, self._lookups, strict=True):
+            self._tables.append(self._add_table(key, lookup))
+
+    def _add_table(self, key: tuple[int, bool], lookup: _Lookup) -> Any:
+        width, trainable = key
+        table = self.add_weight(
+            name=self._table_name(key),
+            shape=(lookup.num_rows, width),
+            initializer=self._initializer(width),
+            trainable=trainable,
+        )
+        return tag(table, "embedding")
+
+    def _table_name(self, key: tuple[int, bool]) -> str:
+        width, trainable = key
+        return "table" + ("" if width == self.width else f"_{width}") + ("" if trainable else "_frozen")
+
     def _initializer(self, width: int) -> Any:
         return self.initializer or tf.keras.initializers.TruncatedNormal(stddev=width**-0.5)
 
@@ -144,8 +155,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         inputs = [feature for feature in self.schema.inputs if only is None or feature.name in only]
         items = items_a_list(self.schema, features, only)
         shapes = {feature.name: features[feature.name].shape for feature in inputs}
-        specs = input_signature(self.schema, only=only)
-        features = {name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in specs.items()}
+        features = {**features, **self._flat(features, only)}
         if items is not None:
             once = [feature for feature in inputs if len(shapes[feature.name]) < 3]
         elif self.repeats_single_rows:
@@ -161,6 +171,11 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         parts = tf.split(shared, [feature.num_rows for feature in once], axis=1)
         return self._matrix(inputs, rows | {f.name: part for f, part in zip(once, parts, strict=True)})
 
+    def _flat(self, features: Mapping[str, tf.Tensor], only: Collection[str] | None = None) -> dict[str, tf.Tensor]:
+        """The inputs as (B, length), those of lists one item after the other."""
+        specs = input_signature(self.schema, only=only)
+        return {name: tf.reshape(features[name], (-1, spec.shape[1])) for name, spec in specs.items()}
+
     @staticmethod
     def _matrix(wanted: list[Feature], rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return rows[_ALL] if _ALL in rows else tf.concat([rows[feature.name] for feature in wanted], axis=1)
@@ -168,11 +183,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def _rows(self, wanted: list[Feature], features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Feature -> its rows, (B, 1 or max_length, K); or `_ALL` -> the field matrix, where one gather gives it."""
         rows: dict[str, tf.Tensor] = {}
-        for ((width, _), table), whole in zip(self.tables.items(), self._lookups, strict=True):
-            lookup = whole.only(wanted)
-            if not lookup.features:
-                continue
-            embedded, valid = self._gather(table, lookup, features)
+        for lookup, width, embedded, valid in self._gathered(wanted, features):
             if width != self.width:
                 embedded = tf.einsum("bsw,wk->bsk", embedded, self._projections[f"table_{width}"])
             if lookup.is_whole_matrix:
@@ -184,7 +195,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         numbers = [feature for feature in self._numbers if feature in wanted]
         if numbers:
             values = tf.concat([features[f.name] for f in numbers], axis=1)
-            kernel = tf.gather(self.numeric_kernel, [self._numbers.index(f) for f in numbers])
+            kernel = self._number_vectors(numbers)
             by_number = tf.cast(values, self.compute_dtype)[:, :, tf.newaxis] * tf.cast(kernel, self.compute_dtype)
             columns = tf.split(by_number, len(numbers), axis=1)
             rows |= {feature.name: column for feature, column in zip(numbers, columns, strict=True)}
@@ -194,16 +205,32 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 rows[feature.name] = tf.matmul(vector, self._projections[feature.name])[:, tf.newaxis]
         return rows
 
-    def _gather(self, table: Any, lookup: _Lookup, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def _number_vectors(self, numbers: list[Feature]) -> tf.Tensor:
+        """The rows of `numeric_kernel` of these features."""
+        return tf.gather(self.numeric_kernel, [self._numbers.index(f) for f in numbers])
+
+    def _gathered(
+        self, wanted: list[Feature], features: Mapping[str, tf.Tensor]
+    ) -> Iterator[tuple[_Lookup, int, tf.Tensor, tf.Tensor]]:
+        """Of each variable: the look-up of the features wanted, its width, their vectors, and which ids are valid."""
+        for (key, table), whole in zip(self.tables.items(), self._lookups, strict=True):
+            lookup = whole.only(wanted)
+            if lookup.features:
+                rows = self._packed(lookup, features)
+                vectors = (self.look_up or tf.nn.embedding_lookup)(table, rows)
+                yield lookup, key[0], *self._masked(vectors, rows > 0)
+
+    def _packed(self, lookup: _Lookup, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Rows in the look-up's variable, (B, its ids); 0 where an id is not valid."""
         ids = tf.cast(tf.concat([features[f.name] for f in lookup.features], axis=1), tf.int64)
         if self.validate_ids and not in_xla():
             ids = lookup.checked(ids)
-        valid = ids > 0
-        rows = tf.where(valid, ids + lookup.offsets, 0)
-        if lookup.num_rows < 2**31:
-            rows = tf.cast(rows, tf.int32)
-        embedded = (self.look_up or tf.nn.embedding_lookup)(table, rows)
-        embedded = tf.cast(embedded, self.compute_dtype)
+        rows = tf.where(ids > 0, ids + lookup.offsets, 0)
+        return tf.cast(rows, tf.int32) if lookup.num_rows < 2**31 else rows
+
+    def _masked(self, vectors: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(B, S, width) with zeros where (B, S) is false, and that mask (B, S, 1)."""
+        embedded = tf.cast(vectors, self.compute_dtype)
         mask = tf.cast(valid, self.compute_dtype)[:, :, tf.newaxis]
         if in_xla():
             return embedded * mask, mask
