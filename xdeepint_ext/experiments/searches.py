@@ -76,7 +76,7 @@ _BASELINES = {
     "fibinet": _varied(bilinear_kind=("field_all", "field_each")),
 }
 
-# As an FM, it starts as noise from embeddings of the usual deviation.
+# Sums of pairs of fields start as noise from embeddings of the usual deviation, as an FM's.
 _QUIET = "width=8 units=128,64 dropout=0.2 embedding_stddev=0.01"
 _BASELINES["deepfm"] = {
     **_DEEP,
@@ -86,6 +86,16 @@ _BASELINES["deepfm"] = {
         f"{_GROUP_FTRL} lambda=5 {_QUIET}",
         f"{_GROUP_FTRL} lambda=10 {_QUIET}",
         f"{_GROUP_FTRL_FAST} lambda=5 {_QUIET}",
+    ],
+}
+_BASELINES["fibinet"] = {
+    **_BASELINES["fibinet"],
+    "kuairand": [
+        *(_BASELINES["fibinet"]["kuairand"][number] for number in (0, 1, 4, 6)),
+        f"{_GROUP_FTRL} lambda=2 {_QUIET} bilinear_kind=field_all",
+        f"{_GROUP_FTRL} lambda=2 {_QUIET} bilinear_kind=field_each",
+        f"{_GROUP_FTRL} lambda=0.5 {_QUIET} bilinear_kind=field_all",
+        f"{_GROUP_FTRL} lambda=0.5 {_QUIET} bilinear_kind=field_each",
     ],
 }
 
