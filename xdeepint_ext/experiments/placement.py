@@ -157,6 +157,7 @@ def serve_if_server(config: Any) -> None:
     cluster = ClusterConfig.from_environment(config.strategy)
     if cluster.job in (CHIEF, EVALUATOR):
         return
+    strategies.let_operations_wait()
     check_port(cluster)
     spec = tf.train.ClusterSpec(cluster.connected)
     server = tf.distribute.Server(spec, job_name=cluster.job, task_index=cluster.index, protocol="grpc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,16 @@ import tensorflow as tf
 from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
 from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
 
-__all__ = ["central_on", "coordinator_of", "drawing_whole", "mirrored_on", "multi_worker", "parameter_server", "tpu"]
+__all__ = [
+    "central_on",
+    "coordinator_of",
+    "drawing_whole",
+    "let_operations_wait",
+    "mirrored_on",
+    "multi_worker",
+    "parameter_server",
+    "tpu",
+]
 
 # A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
 SHARD_BYTES = 256 << 10
@@ -81,6 +91,7 @@ def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrat
       ValueError, OSError, TimeoutError: see `multi_worker`.
     """
     cluster = ClusterConfig.from_environment("parameter_server")
+    let_operations_wait()
     check_port(cluster)
     wait_for_others(cluster, timeout, listens=False)
     partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
@@ -90,6 +101,16 @@ def parameter_server(timeout: float) -> tuple[tf.distribute.ParameterServerStrat
         tf.train.ClusterSpec(cluster.connected), task_type=cluster.job, task_id=cluster.index, rpc_layer="grpc"
     )
     return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner), cluster
+
+
+def let_operations_wait() -> None:
+    """Sees to it that TensorFlow has two threads between operations where the process may use one core alone.
+
+    An operation that waits for another process keeps a thread: with one, parameter servers would wait for ever.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1:  # not by tf.config, which a server does not ask
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 
 
 @contextlib.contextmanager
