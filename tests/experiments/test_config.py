@@ -132,7 +132,11 @@ def test_a_data_set_s_flagfile_is_what_its_model_s_flagfiles_share(tmp_path, mon
         os.mkdir(data)  # a folder of that name is no flagfile
         shared, own = (parse("xdeepint", ["--data_dir=d", f"--flagfile={name}"]) for name in (data, f"xdeepint_{data}"))
         options = {"width", "num_layers", "num_subspaces"}
-        assert {n: v for n, v in own.changed().items() if n not in options} == shared.changed()
+        if data == "kuairand":
+            options |= {"lambda1", "lambda2"}  # its search chose others
+        assert {n: v for n, v in own.changed().items() if n not in options} == {
+            n: v for n, v in shared.changed().items() if n not in options
+        }
 
 
 def test_the_papers_settings_are_bundled():

@@ -9,7 +9,7 @@ import pytest
 from tests.data.raw_sequences import write_lightgcn
 from tests.serving import c_api
 from xdeepint_ext.data.prepare import prepare
-from xdeepint_ext.experiments import Config, croloss_figures, flags, weighting
+from xdeepint_ext.experiments import Config, croloss_figures, flags, training, weighting
 from xdeepint_ext.experiments.compare import Options
 from xdeepint_ext.experiments.compare import run as compare
 from xdeepint_ext.experiments.results import Results
@@ -72,29 +72,24 @@ def test_models_with_histories(data_dir, model):
     assert np.isfinite(found.metrics["test.ndcg_at_10"])
 
 
-def test_a_run_goes_on_where_it_was_and_exports(data_dir, tmp_path):
+def test_a_run_goes_on_where_it_was_and_exports(data_dir, tmp_path, monkeypatch):
     whole = run(config(data_dir, epochs=4, model_dir=str(tmp_path / "whole")))
     half = config(data_dir, epochs=4, model_dir=str(tmp_path / "half"))
 
     class Killed(Exception):
         pass
 
-    from xdeepint_ext.experiments import training
-
-    evaluate, seen = training._evaluate, []
+    ask, seen = training._ask, []
 
     def stopping(*arguments):
-        evaluate(*arguments)
+        ask(*arguments)
         seen.append(1)
         if len(seen) == 3:
             raise Killed
 
-    training._evaluate = stopping
-    try:
-        with pytest.raises(Killed):
-            run(half)
-    finally:
-        training._evaluate = evaluate
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "_ask", stopping)
+        run(half)
     found = run(dataclasses.replace(half, export=True))
     assert {n: v for n, v in found.items() if n.startswith("test.")} == {
         n: v for n, v in whole.items() if n.startswith("test.")

@@ -1,5 +1,7 @@
 """Evaluation beside training: what coordinator and evaluator say to each other, and what a cluster with one leaves."""
 
+import dataclasses
+import functools
 import json
 import threading
 
@@ -7,8 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.experiments.equal_weights import config_of
 from tests.experiments.test_preemption import killed_cluster, metrics_of
 from tests.experiments.test_strategies import FLAGS, LEARNING
+from xdeepint_ext.experiments import run, running
+from xdeepint_ext.experiments.checkpoints import best_weights
 from xdeepint_ext.experiments.cluster_config import ClusterConfig
 from xdeepint_ext.experiments.evaluations import EvaluationsBeside, serve_evaluations
 from xdeepint_ext.experiments.local_cluster import LocalCluster, free_ports
@@ -93,6 +98,30 @@ def test_an_evaluator_that_does_not_come_is_named(cluster, tmp_path):
     with pytest.raises(TimeoutError, match=r"evaluator 0 \(127.0.0.1:\d+\) owes an evaluation .* 0.3 s"):
         for _ in range(4):
             evaluations.wait()
+
+
+def test_training_goes_on_meanwhile_and_ends_with_the_same_weights(cluster, data_dirs, tmp_path, monkeypatch):
+    config = config_of("xdeepint", data_dirs["one"], evaluate=("valid",), early_stopping="auc", eval_every=10)
+    here = run(config.replace(model_dir=str(tmp_path / "here")))
+    config = config.replace(model_dir=str(tmp_path / "beside"))
+    beside = functools.partial(EvaluationsBeside, cluster=cluster, timeout=60)
+    place = dataclasses.replace(running.make_placement(config), beside=beside)
+    monkeypatch.setattr(running, "make_placement", lambda _: place)
+    model, evaluate = running._evaluated(config)
+    ended = threading.Event()
+    weights = functools.partial(best_weights, str(tmp_path / "beside/checkpoints"))
+    arguments = (str(tmp_path / "beside/evaluations"), weights, cluster, model, evaluate, lambda: not ended.is_set())
+    serving = threading.Thread(target=serve_evaluations, args=arguments)
+    serving.start()
+    try:
+        found = run(config)
+    finally:
+        ended.set()
+        serving.join()
+    same = ("steps", "best_step", "finished", "valid.auc", "valid.logloss")
+    assert {name: found[name] for name in same} == {name: here[name] for name in same}
+    left = {path.name.partition(".")[0] for path in (tmp_path / "beside/checkpoints/best").iterdir()}
+    assert left == {f"best-{found['best_step']}"}
 
 
 def test_only_parameter_servers_have_an_evaluator():

@@ -130,7 +130,7 @@ def test_the_tables_and_searches_can_be_read():
         for config in settings_of_table(TABLES[f"groupce_{name}"], {"data_dir": "d"}).values():
             assert config.options.make(schema()).tasks == ("click",)
             config.options.loss(grouped=config.grouping != "batch")
-    trials = {name: SEARCHES["kuairand"][name] for name in OBJECTIVES}
+    trials = {name: SEARCHES["kuairand_groupce"][name] for name in OBJECTIVES}
     assert {len(found) for found in trials.values()} == {4}
     for name, found in trials.items():
         for text in found:
