@@ -18,7 +18,7 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 
 # As many trials for each loss, but for what only it has: kernels and alphas take the place of margins and of further
 # rates. Gamma scales the gap, to which the losses react differently, so every loss has more than one.
-_RATES = {"gowalla": ("0.005", "0.02"), "amazon_beauty": ("0.001", "0.004"), "amazon_sports": ("0.001", "0.004")}
+_RATES = {"gowalla": ("0.005", "0.01"), "amazon_beauty": ("0.001", "0.004"), "amazon_sports": ("0.001", "0.004")}
 _OWN: dict[str, tuple[str, ...]] = {
     "ce": ("gamma=10", "gamma=5", "gamma=15", "gamma=10 in_batch=true"),
     "bce": ("gamma=10", "gamma=5", "gamma=15", "gamma=10 item_bias=true"),
