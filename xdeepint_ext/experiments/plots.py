@@ -383,6 +383,7 @@ def _curve_name(name: str) -> str:
 
 
 def new_figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any]:
+    """A figure of so many panels side by side, in inches, and its axes; no window system takes part."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -390,6 +391,7 @@ def new_figure(panels: int, width: float, height: float = 3.6) -> tuple[Any, Any
 
 
 def svg_of(figure: Any) -> str:
+    """The figure as SVG, alike whenever it is drawn."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
