@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -83,6 +84,8 @@ def test_weights_that_are_gone_are_an_error_of_a_request_that_stands(cluster, tm
 def test_an_evaluator_that_does_not_come_is_named(cluster, tmp_path):
     evaluations = EvaluationsBeside(str(tmp_path / "evaluations"), cluster, timeout=0.3)
     evaluations.start([1])
+    time.sleep(0.5)
+    evaluations.wait()  # nobody asked for it so far: only now does it begin to be missed
     ended = threading.Event()
 
     def goes_on():

@@ -90,7 +90,7 @@ class EvaluationsBeside:
         self._directory, self._timeout = directory, timeout
         self._address = cluster.jobs[EVALUATOR][0]
         self._asker = uuid.uuid4().hex
-        self._seen = time.monotonic()
+        self._missed_since: float | None = None
 
     def start(self, steps: Sequence[int]) -> None:
         os.makedirs(self._directory, exist_ok=True)
@@ -109,6 +109,7 @@ class EvaluationsBeside:
         except FileNotFoundError:
             return None
         _remove(self._file(step, ANSWERED))
+        self._missed_since = None  # training goes on: what was waited for before does not count
         return found
 
     def wait(self) -> None:
@@ -118,9 +119,9 @@ class EvaluationsBeside:
           TimeoutError: the evaluator has been out of reach for too long.
         """
         time.sleep(PAUSE)
-        if answers_at(self._address):
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > self._timeout:
+        now = time.monotonic()
+        self._missed_since = None if answers_at(self._address) else self._missed_since or now
+        if self._missed_since is not None and now - self._missed_since > self._timeout:
             raise TimeoutError(
                 f"evaluator 0 ({self._address}) owes an evaluation and has been out of reach for {self._timeout:g} s "
                 "(--cluster_timeout); started again it goes on with it"

@@ -24,7 +24,7 @@ from xdeepint_ext.experiments.evaluations import (
 )
 from xdeepint_ext.experiments.optimizer_options import OPTIMIZERS
 from xdeepint_ext.experiments.rendezvous import check_port
-from xdeepint_ext.experiments.sharded_tables import dividing_tables, sharded_on
+from xdeepint_ext.experiments.sharded_tables import dividing_tables
 from xdeepint_ext.experiments.step_loops import CoordinatorLoop, LocalLoop, Loop
 from xdeepint_ext.experiments.tpu_loop import TpuLoop
 from xdeepint_ext.experiments.tpu_tables import copy_to_host
@@ -210,7 +210,7 @@ def _central(devices: Sequence[str]) -> Placement:
 def _sharded(devices: Sequence[str]) -> Placement:
     if len(devices) < 2:
         raise ValueError(f"embedding_device=sharded divides tables among mirrored's devices; there is {devices} alone")
-    strategy = sharded_on(tuple(devices))
+    strategy = strategies.central_on(tuple(devices), devices[0])
     return Placement(
         strategy,
         strategy,

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["dividing_tables", "sharded_on"]
+from xdeepint_ext.experiments.strategies import SHARD_BYTES
 
-# A smaller table is not worth a look-up on each device.
-SHARD_BYTES = 256 << 10
-
-
-@functools.cache
-def sharded_on(devices: tuple[str, ...]) -> tf.distribute.experimental.CentralStorageStrategy:
-    """The process's one strategy whose replicas compute on the devices, and which keeps each variable once.
-
-    Args:
-      devices: their names; the first keeps what is in no scope of `dividing_tables`.
-    """
-    return tf.distribute.experimental.CentralStorageStrategy(list(devices), devices[0])
+__all__ = ["dividing_tables"]
 
 
 @contextlib.contextmanager
@@ -32,7 +20,7 @@ def dividing_tables(strategy: tf.distribute.Strategy, devices: Sequence[str]) ->
     A divided table is drawn as a whole in host memory, so that it starts from the values of one device.
 
     Args:
-      strategy: of `sharded_on`.
+      strategy: of `central_on`.
       devices: that get a part each.
     """
     part_device = ""

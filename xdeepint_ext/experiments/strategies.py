@@ -24,7 +24,7 @@ __all__ = [
     "tpu",
 ]
 
-# A table of more bytes than this is divided among the parameter servers; TensorFlow's own bound.
+# A table of more bytes than this is divided among servers or devices; TensorFlow's own bound.
 SHARD_BYTES = 256 << 10
 
 # A process cannot send 2 GiB to another at once.
@@ -41,13 +41,16 @@ def mirrored_on(device_type: str) -> tf.distribute.MirroredStrategy:
 
 
 @functools.cache
-def central_on(devices: tuple[str, ...]) -> tf.distribute.experimental.CentralStorageStrategy:
-    """The process's one `CentralStorageStrategy` on the devices, whose variables all lie once in host memory.
+def central_on(
+    devices: tuple[str, ...], keeper: str = "/device:CPU:0"
+) -> tf.distribute.experimental.CentralStorageStrategy:
+    """The process's one `CentralStorageStrategy` on the devices, whose variables all lie once on one device.
 
     Args:
       devices: names of those that compute.
+      keeper: where variables lie; default: in host memory.
     """
-    return tf.distribute.experimental.CentralStorageStrategy(list(devices), "/device:CPU:0")
+    return tf.distribute.experimental.CentralStorageStrategy(list(devices), keeper)
 
 
 @functools.cache
