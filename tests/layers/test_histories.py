@@ -25,8 +25,23 @@ def test_pooling_is_a_weighted_mean_of_what_is_there(learned):
     np.testing.assert_allclose(layer([x, lengths]), expected, atol=1e-12)
     behind = np.where(np.arange(LENGTH)[:, None] < lengths[:, None, None], x, np.nan)
     np.testing.assert_array_equal(layer([behind, lengths]), layer([x, lengths]))
-    theory, numeric = tf.test.compute_gradient(lambda v: layer([v, lengths]), [tf.constant(x)])
-    np.testing.assert_allclose(theory[0], numeric[0], atol=1e-6)
+    there = x[np.arange(LENGTH) < lengths[:, None]]
+    flat = RecencyPooling(learned, LENGTH, dtype="float64")
+    flat([there, lengths])
+    flat.set_weights(layer.get_weights())
+    np.testing.assert_allclose(flat([there, lengths]), expected, atol=1e-12)
+    for one, given in ((layer, x), (flat, there)):
+        theory, numeric = tf.test.compute_gradient(lambda v, of=one: of([v, lengths]), [tf.constant(given)])
+        np.testing.assert_allclose(theory[0], numeric[0], atol=1e-6)
+
+
+def test_pooling_needs_its_number_of_places():
+    with pytest.raises(ValueError, match="max_length must be >= 1, got 0"):
+        RecencyPooling(max_length=0)
+    with pytest.raises(ValueError, match="or max_length given"):
+        RecencyPooling()([np.ones((2, 3)), np.array([1, 1])])
+    with pytest.raises(ValueError, match="max_length is 2, but x has 3 places"):
+        RecencyPooling(max_length=2)([np.ones((2, 3, 4)), np.array([1, 1])])
 
 
 def norm(x: np.ndarray) -> np.ndarray:

@@ -217,8 +217,10 @@ class RetrievalModel(TowerModel, abc.ABC):
         rows = [self.embed_user(features), self.embed_items(features) if NEXT_ITEMS not in features else ()]
         floats = [x for x in tf.nest.flatten(rows) if x.dtype.is_floating]
         squares = tf.add_n([tf.reduce_sum(tf.square(at_least_float32(x))) for x in floats])
-        count = tf.cast(tf.shape(floats[0])[0] * self.distribute_strategy.num_replicas_in_sync, squares.dtype)
-        return self.l2 * squares / count
+        of_user = self.catalogue.user or self.catalogue.history
+        assert of_user is not None
+        count = tf.shape(features[of_user.name])[0] * self.distribute_strategy.num_replicas_in_sync
+        return self.l2 * squares / tf.cast(count, squares.dtype)
 
     def get_config(self) -> dict[str, Any]:
         names = ("gamma", "normalize", "item_bias", "l2", "mask_hits")

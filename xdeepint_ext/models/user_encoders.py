@@ -87,10 +87,13 @@ class PooledHistory(RetrievalModel):
         self.add_encoder()
 
     def make_encoder(self) -> tf.keras.layers.Layer:
-        return _Pooled(self.pooling == "recency", self.width if self.project else None, self.dropout, name="encoder")
+        history = self.catalogue.history
+        assert history is not None
+        pooling = RecencyPooling(self.pooling == "recency", history.length, name="pooling")
+        return _Pooled(pooling, self.width if self.project else None, self.dropout, name="encoder")
 
     def embed_user(self, features: Mapping[str, tf.Tensor]) -> Any:
-        return embed_history(self, features)
+        return embed_history(self, features, padded=False)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pooling": self.pooling, "project": self.project, "dropout": self.dropout}
@@ -146,15 +149,25 @@ class SelfAttentiveHistory(RetrievalModel):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def embed_history(model: RetrievalModel, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """`items` (U, H, K) and `length` (U,), and the `user` (U, K) where the schema has his id."""
+def embed_history(
+    model: RetrievalModel, features: Mapping[str, tf.Tensor], padded: bool = True
+) -> dict[str, tf.Tensor]:
+    """`items`, `length` (U,), and the `user` (U, K) where the schema has his id.
+
+    Items are (U, H, K), or not `padded`, (sum of lengths, K), one history after the other: most places of most
+    histories are empty, and neither looked up nor trained then.
+    """
     history, user = model.catalogue.history, model.catalogue.user
     assert history is not None
     ids = tf.reshape(features[history.name], (-1, history.length))
-    found = {
-        "items": model.embedding(features, only=(history.name,)),
-        "length": tf.reduce_sum(tf.cast(ids > 0, tf.int32), axis=1),
-    }
+    length = tf.reduce_sum(tf.cast(ids > 0, tf.int32), axis=1)
+    if padded:
+        items = model.embedding(features, only=(history.name,))
+    else:
+        there = tf.boolean_mask(ids, tf.sequence_mask(length, history.length))
+        item = model.catalogue.item.name  # in whose table histories are
+        items = model.embedding({item: there[:, tf.newaxis]}, only=(item,))[:, 0]
+    found = {"items": items, "length": length}
     if user is not None:
         found["user"] = model.embedding(features, only=(user.name,))[:, 0]
     return found
@@ -170,9 +183,9 @@ class _Row(tf.keras.layers.Layer):
 class _Pooled(tf.keras.layers.Layer):
     """See `PooledHistory`."""
 
-    def __init__(self, recency: bool, units: int | None, dropout: float, **kwargs: Any) -> None:
+    def __init__(self, pooling: RecencyPooling, units: int | None, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pooling = RecencyPooling(recency, name="pooling")
+        self.pooling = pooling
         self.dense = tf.keras.layers.Dense(units, name="projection") if units else None
         self.drop = tf.keras.layers.Dropout(dropout)
 
