@@ -131,6 +131,11 @@ def test_batch_candidates_and_their_correction(draw, negatives):
         assert correction == pytest.approx(np.log(CATALOGUE.size * q), rel=1e-5, abs=1e-6)
     plain = steps(sequences, Sampling(size, draw, first, negatives, in_batch=True, correct=False), 1)[0]
     assert not plain["candidate_corrections"].any()
+    for correct in (True, False):
+        whole = Sampling(size, draw, first, negatives, in_batch=True, correct=correct, whole_catalogue=True)
+        found = steps(sequences, whole, 1)[0]["candidate_corrections"]
+        share = np.log((size + negatives) / CATALOGUE.size)
+        np.testing.assert_allclose(found, share + (batch["candidate_corrections"] if correct else 0), rtol=1e-5)
 
 
 def test_errors_of_sampling():

@@ -54,10 +54,21 @@ def test_a_run_finds_what_users_like(data_dir):
     assert again.metrics["test.ndcg_at_10"] == found.metrics["test.ndcg_at_10"]
 
 
-def test_cross_entropy_and_exp_with_alpha_one_are_one_run(data_dir):
+@pytest.mark.parametrize(
+    ("of_ce", "of_croloss"),
+    [
+        ({}, {}),
+        # With logits that stand for the whole catalogue it is the rank's unbiased estimate.
+        ({"whole_catalogue": True, "mask_hits": False}, {"estimator": "additive", "mask_hits": False}),
+    ],
+)
+def test_cross_entropy_and_exp_with_alpha_one_are_one_run(data_dir, of_ce, of_croloss):
     """Specification 6.3, by the command's own path: the curves of loss and of recall."""
     curves = []
-    for options in ({"objective": "ce"}, {"objective": "croloss", "kernel": "exp", "alpha": 1.0}):
+    for options in (
+        {"objective": "ce", **of_ce},
+        {"objective": "croloss", "kernel": "exp", "alpha": 1.0, **of_croloss},
+    ):
         history = execute(config(data_dir, epochs=3, model_options=options)).state.now.history
         curves.append(
             [[entry[name] for name in ("train_loss", "valid_recall_at_10", "valid_ndcg_at_20")] for entry in history]

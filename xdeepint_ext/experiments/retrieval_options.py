@@ -52,7 +52,7 @@ OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {
 
 _NOT_OF_THE_MODEL = (
     *("objective", "kernel", "weight_kernel", "alpha", "target_n", "target_width", "margin", "estimator"),
-    *("draw", "first_target", "negatives", "in_batch", "correct_popularity", "remove_seen"),
+    *("draw", "first_target", "negatives", "in_batch", "correct_popularity", "whole_catalogue", "remove_seen"),
     *("embedding_stddev", "embedding_l2"),
 )
 
@@ -83,6 +83,7 @@ class RetrievalOptions:
     negatives: int = option(2560, "uniform candidates that a batch shares; paper: 10 a target, 2560 (Books) or 5120")
     in_batch: bool = option(False, "the batch's other targets are candidates, too; paper: no")
     correct_popularity: bool = option(True, "subtract ln(N q) of such candidates' logits; ours")
+    whole_catalogue: bool = option(False, "add ln(N / M) to the M candidates' logits: they stand for all N; paper: no")
     remove_seen: bool = option(True, "evaluation leaves out what the user has had; ComiRec's evaluator does not")
 
     def make(self, schema: Schema) -> RetrievalModel:
@@ -97,8 +98,9 @@ class RetrievalOptions:
 
     def sampling(self, batch_size: int, seed: int) -> Sampling:
         """How training batches are drawn."""
-        numbers = (self.first_target, self.negatives, self.in_batch, self.correct_popularity)
-        return Sampling(batch_size, self.draw, *numbers, seed=seed)
+        names = ("draw", "first_target", "negatives", "in_batch", "whole_catalogue")
+        same = {name: getattr(self, name) for name in names}
+        return Sampling(batch_size, correct=self.correct_popularity, seed=seed, **same)
 
 
 @dataclasses.dataclass(frozen=True)

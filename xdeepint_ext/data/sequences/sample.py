@@ -34,6 +34,9 @@ class Sampling:
       in_batch: the batch's targets are candidates for each other, too.
       correct: subtract ln(N q) of the logits of candidates, q their probability to be drawn: what is popular is a
         candidate more often. Uniform candidates have ln(N / N) = 0.
+      whole_catalogue: add ln(N / M) to the logits of all M candidates, so that a sum of their exponentials estimates
+        that of all N items, and softmax cross-entropy the one over the catalogue. With `correct` it is what TensorFlow's
+        `sampled_softmax_loss` does.
       seed: of all draws.
 
     Raises:
@@ -46,6 +49,7 @@ class Sampling:
     negatives: int = 0
     in_batch: bool = False
     correct: bool = True
+    whole_catalogue: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -226,15 +230,20 @@ def _candidates(table: _Table, sampling: Sampling) -> Callable[[tf.Tensor, tf.Te
 
 
 def _corrections(table: _Table, sampling: Sampling) -> np.ndarray:
-    """(num_ids,): ln(N q), q the share that an item has of the candidates on average; 0 where nothing is corrected."""
+    """(num_ids,): what is subtracted of the logits of candidates.
+
+    It is ln(N q), q the share that an item has of the candidates on average, and ln(M / N) for the whole catalogue.
+    """
     catalogue = table.catalogue
-    if not (sampling.in_batch and sampling.correct):
-        return np.zeros(catalogue.num_ids)
-    uniform = np.zeros(catalogue.num_ids)
-    uniform[catalogue.first : catalogue.first + catalogue.size] = 1 / catalogue.size
-    counts = np.array([sampling.batch_size, sampling.negatives], float)
-    mixed = counts @ np.stack([table.target_shares(sampling.draw == "users"), uniform]) / counts.sum()
-    return np.log(np.where(mixed > 0, catalogue.size * mixed, 1.0))
+    number = sampling.negatives + (sampling.batch_size if sampling.in_batch else 0)
+    logs = np.full(catalogue.num_ids, np.log(number / catalogue.size) if sampling.whole_catalogue else 0.0)
+    if sampling.in_batch and sampling.correct:
+        uniform = np.zeros(catalogue.num_ids)
+        uniform[catalogue.first : catalogue.first + catalogue.size] = 1 / catalogue.size
+        counts = np.array([sampling.batch_size, sampling.negatives], float)
+        mixed = counts @ np.stack([table.target_shares(sampling.draw == "users"), uniform]) / number
+        logs += np.log(np.where(mixed > 0, catalogue.size * mixed, 1.0))
+    return logs
 
 
 def _in_turn(size: int, sampling: Sampling, step: tf.Tensor) -> tf.Tensor:
