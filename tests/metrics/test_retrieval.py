@@ -49,6 +49,19 @@ def test_search_is_sorting_whatever_the_blocks(ties, blocks):
         np.testing.assert_allclose(scores[: len(row)], items[row] @ user, rtol=1e-5)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("argument", ["users", "items"])
+def test_search_refuses_what_is_not_finite(argument, value):
+    users, items, _, _ = problem()
+    {"users": users, "items": items}[argument][7, 2] = value
+    with pytest.raises(FloatingPointError, match=f"{argument} must be finite, got .* in row 7"):
+        best_items(users, items, N)
+
+
+def test_no_users_are_ranked():
+    assert best_items(np.zeros((0, WIDTH), np.float32), problem()[1], N).items.shape == (0, N)
+
+
 def test_seen_items_outside_of_the_catalogue_change_nothing():
     users, items, _, _ = problem()
     outside = np.array([-2, ITEMS, ITEMS + 5] * USERS)

@@ -35,8 +35,8 @@ class Sampling:
       correct: subtract ln(N q) of the logits of candidates, q their probability to be drawn: what is popular is a
         candidate more often. Uniform candidates have ln(N / N) = 0.
       whole_catalogue: add ln(N / M) to the logits of all M candidates, so that a sum of their exponentials estimates
-        that of all N items, and softmax cross-entropy the one over the catalogue. With `correct` it is what TensorFlow's
-        `sampled_softmax_loss` does.
+        that of all N items, and softmax cross-entropy the one over the catalogue. With `correct` it is what
+        TensorFlow's `sampled_softmax_loss` does.
       seed: of all draws.
 
     Raises:
