@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["RETRIEVAL_ROWS", "RETRIEVAL_SEARCHES", "RETRIEVAL_VARIANTS", "WEIGHTINGS"]
 
-MODELS = {"gowalla": "mf", "amazon_beauty": "sasrec", "amazon_sports": "sasrec"}
+MODELS = {"gowalla": "mf", "amazon_beauty": "pooled", "amazon_sports": "pooled"}
 """Data set -> the model whose losses are compared on it."""
 
 RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
@@ -16,38 +16,43 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Row of Table 2, `MODEL_OBJECTIVE` -> flags."""
 
-# As many trials for each loss, but for what only it has: kernels and alphas take the place of margins and of further
-# rates. Gamma scales the gap, to which the losses react differently, so every loss has more than one.
-_RATES = {"gowalla": ("0.005", "0.01"), "amazon_beauty": ("0.001", "0.004"), "amazon_sports": ("0.001", "0.004")}
-_OWN: dict[str, tuple[str, ...]] = {
-    "ce": ("gamma=10", "gamma=5", "gamma=15", "gamma=10 in_batch=true"),
-    "bce": ("gamma=10", "gamma=5", "gamma=15", "gamma=10 item_bias=true"),
-    "triplet": ("gamma=10 margin=5", "gamma=10 margin=2", "gamma=15 margin=5", "gamma=10 margin=8"),
-    "bpr": ("gamma=10", "gamma=5", "gamma=15", "gamma=20"),
+# As many trials for each loss; kernels and alphas take the place of margins and of further gammas. Gamma scales the
+# gap, to which the losses react differently, so every loss has more than one. What weighs all negatives alike, BPR,
+# triplet and log loss, may also have vectors of any length, and their penalty in place of gamma: as BPR-MF has them.
+_WHOLE, _RANK = "whole_catalogue=true", "estimator=additive"
+_FREE = "gamma=1 normalize=none embedding_stddev=0.05 learning_rate=0.005"
+_TRIALS: dict[str, tuple[str, ...]] = {
+    "ce": (f"gamma=10 {_WHOLE}", f"gamma=13 {_WHOLE}", f"gamma=8 {_WHOLE}", "gamma=10"),
+    "bce": (f"gamma=10 {_WHOLE}", f"gamma=15 {_WHOLE}", "gamma=10", f"{_FREE} embedding_l2=0.0001"),
+    "triplet": (
+        "gamma=10 margin=5",
+        "gamma=5 margin=2",
+        f"{_FREE} margin=1 embedding_l2=0.0001",
+        f"{_FREE} margin=1 embedding_l2=0.0005",
+    ),
+    "bpr": (
+        "gamma=10",
+        "gamma=5",
+        f"{_FREE} embedding_l2=0.0001",
+        f"{_FREE} embedding_l2=0.0005",
+    ),
     "croloss": (
-        "gamma=10 kernel=softplus alpha=1.0",
-        "gamma=15 kernel=softplus alpha=1.0",
-        "gamma=10 kernel=softplus alpha=1.4",
-        "gamma=15 kernel=exp alpha=1.2",
+        f"gamma=10 kernel=exp alpha=1.1 {_RANK}",
+        f"gamma=10 kernel=exp alpha=1.2 {_RANK}",
+        f"gamma=12 kernel=exp alpha=1.2 {_RANK}",
+        f"gamma=10 kernel=softplus alpha=1.0 {_RANK}",
     ),
     "crolambda": (
-        "gamma=10 weight_kernel=sigmoid kernel=softplus alpha=1.0",
-        "gamma=15 weight_kernel=sigmoid kernel=softplus alpha=1.0",
-        "gamma=10 weight_kernel=sigmoid kernel=exp alpha=1.2",
-        "gamma=15 weight_kernel=sigmoid kernel=exp alpha=1.2",
+        f"gamma=10 kernel=exp alpha=1.0 {_RANK}",
+        f"gamma=10 kernel=exp alpha=1.4 {_RANK}",
+        f"gamma=12 kernel=exp alpha=1.2 {_RANK}",
+        f"gamma=10 kernel=softplus alpha=1.0 {_RANK}",
     ),
 }
 RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
-    dataset: {
-        f"{model}_{objective}": [f"learning_rate={rate} {own}" for own in settings for rate in _RATES[dataset]]
-        for objective, settings in _OWN.items()
-    }
+    dataset: {f"{model}_{objective}": list(trials) for objective, trials in _TRIALS.items()}
     for dataset, model in MODELS.items()
 }
-# Windows have no candidates inside of the batch.
-for _dataset in ("amazon_beauty", "amazon_sports"):
-    _trials = RETRIEVAL_SEARCHES[_dataset]["sasrec_ce"]
-    RETRIEVAL_SEARCHES[_dataset]["sasrec_ce"] = [text.replace(" in_batch=true", " item_bias=true") for text in _trials]
 
 _ALPHAS = (0.6, 0.8, 1.0, 1.2)
 
