@@ -23,18 +23,18 @@ _WHOLE, _RANK = "whole_catalogue=true", "estimator=additive"
 _FREE = "gamma=1 normalize=none embedding_stddev=0.05 learning_rate=0.005"
 _TRIALS: dict[str, tuple[str, ...]] = {
     "ce": (f"gamma=10 {_WHOLE}", f"gamma=13 {_WHOLE}", f"gamma=8 {_WHOLE}", "gamma=10"),
-    "bce": (f"gamma=10 {_WHOLE}", f"gamma=15 {_WHOLE}", "gamma=10", f"{_FREE} embedding_l2=0.0001"),
+    "bce": (f"gamma=10 {_WHOLE}", f"gamma=15 {_WHOLE}", "gamma=10", f"{_FREE} embedding_l2=0.001"),
     "triplet": (
         "gamma=10 margin=5",
         "gamma=5 margin=2",
-        f"{_FREE} margin=1 embedding_l2=0.0001",
-        f"{_FREE} margin=1 embedding_l2=0.0005",
+        f"{_FREE} margin=1 embedding_l2=0.001",
+        f"{_FREE} margin=1 embedding_l2=0.005",
     ),
     "bpr": (
         "gamma=10",
         "gamma=5",
-        f"{_FREE} embedding_l2=0.0001",
-        f"{_FREE} embedding_l2=0.0005",
+        f"{_FREE} embedding_l2=0.001",
+        f"{_FREE} embedding_l2=0.005",
     ),
     "croloss": (
         f"gamma=10 kernel=exp alpha=1.1 {_RANK}",
