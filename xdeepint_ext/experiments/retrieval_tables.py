@@ -49,8 +49,11 @@ _TRIALS: dict[str, tuple[str, ...]] = {
         f"gamma=10 kernel=softplus alpha=1.0 {_RANK}",
     ),
 }
+_OF_MODEL = {"mf": "", "pooled": "pooling=recency "}
 RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
-    dataset: {f"{model}_{objective}": list(trials) for objective, trials in _TRIALS.items()}
+    dataset: {
+        f"{model}_{objective}": [_OF_MODEL[model] + trial for trial in trials] for objective, trials in _TRIALS.items()
+    }
     for dataset, model in MODELS.items()
 }
 
