@@ -23,15 +23,19 @@ FLAGS = {"width": 8, "negatives": 16, "objective": "ce"}
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
+def raw_dir(tmp_path_factory):
     """Users like the items of their own parity."""
-    folder, random = tmp_path_factory.mktemp("users"), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     drawn = {u: (u % 2 + 2 * random.choice(ITEMS // 2, EACH + 2, replace=False)).tolist() for u in range(USERS)}
-    raw = write_lightgcn(
-        folder / "raw", {u: items[2:] for u, items in drawn.items()}, {u: items[:2] for u, items in drawn.items()}
-    )
-    prepare("gowalla", raw_dir=raw, output_dir=folder / "data")
-    return str(folder / "data")
+    train, test = ({u: items[part] for u, items in drawn.items()} for part in (slice(2, None), slice(2)))
+    return write_lightgcn(tmp_path_factory.mktemp("raw"), train, test)
+
+
+@pytest.fixture(scope="module")
+def data_dir(raw_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("users") / "data"
+    prepare("gowalla", raw_dir=raw_dir, output_dir=folder)
+    return str(folder)
 
 
 def config(data_dir, model="mf", **changes):
@@ -211,6 +215,25 @@ def test_figures_of_the_runs(compared, tmp_path):
         "1.0",
         "2.0",
     }
+
+
+def test_a_table_of_data_without_a_valid_part(raw_dir, tmp_path):
+    """As published figures of the test part want it: all of the training part is trained on."""
+    prepare("gowalla", raw_dir=raw_dir, output_dir=tmp_path / "data", valid_fraction=0)
+    options = Options(
+        models=("mf_ce",),
+        searches="none",
+        results=str(tmp_path / "runs.csv"),
+        output_dir=str(tmp_path),
+        seeds=1,
+        plot=False,
+    )
+    given = {"data_dir": str(tmp_path / "data"), "early_stopping": "none", "epochs": 1, "optimizer": "adam", "width": 4}
+    with pytest.raises(ValueError, match=r"reference: .* has no valid part to choose it by; name one of the rows"):
+        compare(options, given)
+    assert "named by --reference" in compare(dataclasses.replace(options, reference="mf_ce"), given)
+    [row] = Results(str(tmp_path / "runs.csv"))
+    assert row["test.recall_at_20"] and not row.get("valid.recall_at_20")
 
 
 @pytest.mark.parametrize("name", ["gowalla", "amazon_beauty", "amazon_sports", "croloss_books", "croloss_taobao"])

@@ -63,6 +63,10 @@ class Manifest:
         """Number of records of a split."""
         return sum(shard.records for shard in self.shards(split))
 
+    def has(self, split: str) -> bool:
+        """Whether a split is there and holds a record."""
+        return any(shard.records for shard in self.splits.get(split, []))
+
     def shards(self, split: str) -> list[Shard]:
         """The files of a split.
 

@@ -86,12 +86,14 @@ def compare(comparison: Comparison) -> str:
       The table, as in NAME.md.
 
     Raises:
-      ValueError: the reference is no row, or the data have several labels.
+      ValueError: the reference is no row, or cannot be chosen; or the data have several labels.
       FloatingPointError: a run diverged.
     """
     sweep = comparison.sweep
     if comparison.reference and comparison.reference not in sweep.settings:
         raise ValueError(f"reference: {comparison.reference!r} is none of the rows {list(sweep.settings)}")
+    if not comparison.reference:
+        _check_reference_can_be_chosen(sweep)
     train(sweep)
     reference = comparison.reference or _reference(sweep, comparison.metric)
     lacking = rows_without(sweep, reference) if comparison.differences else []
@@ -116,6 +118,13 @@ def train(sweep: Sweep) -> Results:
         if len(tasks) > 1:
             raise ValueError(f"data_dir: a comparison needs data with one label, and {first.data_dir} has {tasks}")
     return run_sweep(sweep)
+
+
+def _check_reference_can_be_chosen(sweep: Sweep) -> None:
+    for config in sweep.settings.values():
+        data_dir = at_seed(config, sweep.seeds[0]).data_dir
+        if not Manifest.load(data_dir).has("valid"):
+            raise ValueError(f"reference: {data_dir} has no valid part to choose it by; name one of the rows")
 
 
 def _reference(sweep: Sweep, metric: str) -> str:

@@ -92,7 +92,7 @@ def _run(sweep: Sweep, name: str, config: Config, results: Results, repeated: bo
     key, started = key_of(config), time.perf_counter()
     tf.keras.backend.clear_session()
     try:
-        run = execute(config.replace(evaluate=("valid",) if sweep.split == "valid" else ("valid", "test")))
+        run = execute(config.replace(evaluate=_evaluated(sweep.split, config)))
     except FloatingPointError as error:
         if not sweep.may_fail:
             raise
@@ -109,6 +109,12 @@ def _run(sweep: Sweep, name: str, config: Config, results: Results, repeated: bo
     shown = [f"{metric} {metrics[f'{sweep.split}.{metric}']:.5f}" for metric in kind.shown]
     again = ", repeated for its predictions" if repeated else ""
     return f"{', '.join(shown)} in {about['seconds']} s{again}"
+
+
+def _evaluated(split: str, config: Config) -> tuple[str, ...]:
+    """The split that the table is about, and with the test split the valid one, where the data have it."""
+    both = split == "test" and Manifest.load(config.data_dir).has("valid")
+    return ("valid", split) if both else (split,)
 
 
 def at_seed(setting: Config, seed: int) -> Config:
