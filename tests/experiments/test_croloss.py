@@ -252,8 +252,8 @@ def test_flagfiles_make_configs(name):
 def test_searches_and_tables_are_settings():
     for models in RETRIEVAL_SEARCHES.values():
         sizes = {name: len(trials) for name, trials in models.items()}
-        assert set(sizes.values()) == {4}, sizes
+        assert set(sizes.values()) == {6}, sizes
         for name, trials in models.items():
-            assert len({str(parse_setting(name.partition("_")[0], text)) for text in trials}) == 4
+            assert len({str(parse_setting(name.partition("_")[0], text)) for text in trials}) == 6
     for name in RETRIEVAL_ROWS:
         assert settings_of_table(TABLES[f"amazon_beauty_croloss_{name}"], {"data_dir": "D"})

@@ -22,10 +22,26 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 _WHOLE, _RANK = "whole_catalogue=true", "estimator=additive"
 _FREE = "gamma=1 normalize=none embedding_stddev=0.05 learning_rate=0.005"
 _TRIALS: dict[str, tuple[str, ...]] = {
-    "ce": (f"gamma=10 {_WHOLE}", f"gamma=13 {_WHOLE}", f"gamma=8 {_WHOLE}", "gamma=10"),
-    "bce": (f"gamma=10 {_WHOLE}", f"gamma=15 {_WHOLE}", "gamma=10", f"{_FREE} embedding_l2=0.001"),
+    "ce": (
+        f"gamma=10 {_WHOLE}",
+        f"gamma=13 {_WHOLE}",
+        f"gamma=8 {_WHOLE}",
+        "gamma=10",
+        f"gamma=9 {_WHOLE}",
+        f"gamma=11 {_WHOLE}",
+    ),
+    "bce": (
+        f"gamma=10 {_WHOLE}",
+        f"gamma=15 {_WHOLE}",
+        "gamma=10",
+        "gamma=15",
+        f"{_FREE} embedding_l2=0.001",
+        f"{_FREE} embedding_l2=0.005",
+    ),
     "triplet": (
         "gamma=10 margin=5",
+        "gamma=10 margin=2",
+        "gamma=5 margin=5",
         "gamma=5 margin=2",
         f"{_FREE} margin=1 embedding_l2=0.001",
         f"{_FREE} margin=1 embedding_l2=0.005",
@@ -33,6 +49,8 @@ _TRIALS: dict[str, tuple[str, ...]] = {
     "bpr": (
         "gamma=10",
         "gamma=5",
+        "gamma=3",
+        f"{_FREE} embedding_l2=0.0001",
         f"{_FREE} embedding_l2=0.001",
         f"{_FREE} embedding_l2=0.005",
     ),
@@ -41,12 +59,16 @@ _TRIALS: dict[str, tuple[str, ...]] = {
         f"gamma=10 kernel=exp alpha=1.2 {_RANK}",
         f"gamma=12 kernel=exp alpha=1.2 {_RANK}",
         f"gamma=10 kernel=softplus alpha=1.0 {_RANK}",
+        f"gamma=14 kernel=exp alpha=1.4 {_RANK}",
+        f"gamma=15 kernel=exp alpha=1.2 {_RANK}",
     ),
     "crolambda": (
         f"gamma=10 kernel=exp alpha=1.0 {_RANK}",
         f"gamma=10 kernel=exp alpha=1.4 {_RANK}",
         f"gamma=12 kernel=exp alpha=1.2 {_RANK}",
         f"gamma=10 kernel=softplus alpha=1.0 {_RANK}",
+        f"gamma=12 kernel=exp alpha=1.6 {_RANK}",
+        f"gamma=15 kernel=exp alpha=2.0 {_RANK}",
     ),
 }
 _OF_MODEL = {"mf": "", "pooled": "pooling=recency "}
