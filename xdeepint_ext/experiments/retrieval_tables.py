@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["RETRIEVAL_ROWS", "RETRIEVAL_SEARCHES", "RETRIEVAL_VARIANTS", "WEIGHTINGS"]
+__all__ = ["GOWALLA_LOSSES", "RETRIEVAL_ROWS", "RETRIEVAL_SEARCHES", "RETRIEVAL_VARIANTS", "WEIGHTINGS"]
 
 MODELS = {"gowalla": "mf", "amazon_beauty": "pooled", "amazon_sports": "pooled"}
 """Data set -> the model whose losses are compared on it."""
@@ -78,6 +78,12 @@ RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
     }
     for dataset, model in MODELS.items()
 }
+
+GOWALLA_LOSSES: dict[str, dict[str, Any]] = {
+    "mf_ce": {"objective": "ce", "whole_catalogue": True},
+    "mf_croloss": {"objective": "croloss", "kernel": "exp", "alpha": 1.2, "gamma": 12.0, "estimator": "additive"},
+}
+"""What the search on Gowalla's validation part chose, for runs on all of the training part."""
 
 _ALPHAS = (0.6, 0.8, 1.0, 1.2)
 

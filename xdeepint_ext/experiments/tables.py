@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from xdeepint_ext.experiments.retrieval_tables import RETRIEVAL_ROWS
+from xdeepint_ext.experiments.retrieval_tables import GOWALLA_LOSSES, RETRIEVAL_ROWS
 
 __all__ = ["TABLES", "Table"]
 
@@ -245,5 +245,7 @@ TABLES |= {
     for name, rows in RETRIEVAL_ROWS.items()
 }
 """Tables 3 and 4 of CROLoss, and the runs of its Figures 4 and 5. Table 2 is `--models` after equal searches."""
+TABLES["gowalla_losses"] = Table(GOWALLA_LOSSES, flagfile="gowalla", base={"model": "mf", "early_stopping": "none"})
+"""Table 2 on all of the training part, as the published figures are: data of `--valid_fraction=0`."""
 
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
