@@ -73,11 +73,10 @@ class Manifest:
         Raises:
           DataError: the split is not there, or holds no record.
         """
-        shards = [shard for shard in self.splits.get(split, []) if shard.records]
-        if not shards:
+        if not self.has(split):
             known = {name: sum(s.records for s in found) for name, found in self.splits.items()}
             raise DataError(f"split {split!r} is empty or absent; the manifest has (records) {known}")
-        return shards
+        return [shard for shard in self.splits[split] if shard.records]
 
     def table_fingerprint(self) -> str:
         """One fingerprint of all tables: equal if and only if ids mean the same."""

@@ -42,7 +42,7 @@ def check_calibration(config: Config, manifest: Manifest) -> None:
             f"calibration={config.calibration}, negative_sampling_rate={config.negative_sampling_rate:g}: only scores "
             f"of single examples are calibrated, and {config.data_dir} holds {kind_of(manifest).records}"
         )
-    if config.calibration != "none" and not any(shard.records for shard in manifest.splits.get(SPLIT, [])):
+    if config.calibration != "none" and not manifest.has(SPLIT):
         raise DataError(
             f"calibration={config.calibration} is fitted on the {SPLIT} split, and {config.data_dir} has none; prepare "
             "the data with one, or say --calibration=none"

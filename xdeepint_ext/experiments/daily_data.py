@@ -133,7 +133,7 @@ class DayData:
             self._prepare(day, before, evict)
         manifest = Manifest.load(directory)
         for split in ("train", "valid"):
-            if not sum(shard.records for shard in manifest.splits.get(split, [])):
+            if not manifest.has(split):
                 raise DataError(f"day {day}: {directory} has no record in split {split!r}")
         for task, mean in manifest.notes.get("label_mean", {}).get("train", {}).items():
             if mean in (0.0, 1.0):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from xdeepint_ext.experiments.cluster_config import CHIEF, ClusterConfig
 from xdeepint_ext.experiments.rendezvous import check_port, wait_for_others
+from xdeepint_ext.utils.processors import usable_processors
 
 __all__ = [
     "central_on",
@@ -111,7 +112,7 @@ def let_operations_wait() -> None:
 
     An operation that waits for another process keeps a thread: with one, parameter servers would wait for ever.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_processors()
     if cores == 1:  # not by tf.config, which a server does not ask
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+
+from xdeepint_ext.utils.processors import usable_processors
 
 __all__ = ["Best", "best_items"]
 
@@ -81,7 +82,7 @@ def best_items(
             raise FloatingPointError(f"best_items: {name} must be finite, got {vectors[row]} in row {row}")
     found = Best(np.empty((len(users), n), np.int32), np.empty((len(users), n), np.float32))
     blocks = [items[start : start + items_at_once] for start in range(0, len(items), items_at_once)]
-    with ThreadPoolExecutor(_processors()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         for start in range(0, len(users), users_at_once):
             stop = min(start + users_at_once, len(users))
             rows = np.repeat(np.arange(stop - start), np.diff(seen_splits[start : stop + 1]))
@@ -96,11 +97,6 @@ def best_items(
     return found
 
 
-def _processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _of_blocks(
     users: np.ndarray, blocks: Sequence[np.ndarray], n: int, rows: np.ndarray, seen: np.ndarray, pool: Executor
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -112,7 +108,9 @@ def _of_blocks(
         inside = (seen >= first) & (seen < first + size)
         scores[rows[inside], seen[inside] - first] = -np.inf
         count = min(n, size)
-        parts = list(pool.map(lambda part, count=count: _best(part, count), np.array_split(scores, _processors())))
+        parts = list(
+            pool.map(lambda part, count=count: _best(part, count), np.array_split(scores, usable_processors()))
+        )
         best, places = (np.concatenate(part) for part in zip(*parts, strict=True))
         yield best, places + first
         first += size
@@ -128,7 +126,7 @@ def _best(scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     for row in np.flatnonzero(wanted.sum(axis=1) > n):  # some equal to the n-th are too many
         equal = np.flatnonzero(scores[row] == least[row])
         wanted[row, equal[n - np.count_nonzero(scores[row] > least[row]) :]] = False
-    places = np.flatnonzero(wanted).reshape(len(scores), n) % max(scores.shape[1], 1)
+    places = np.flatnonzero(wanted).reshape(len(scores), n) % scores.shape[1]
     chosen = np.take_along_axis(scores, places, axis=1)
     order = np.argsort(-chosen, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(places, order, axis=1)
