@@ -20,7 +20,8 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 # gap, to which the losses react differently, so every loss has more than one. What weighs all negatives alike, BPR,
 # triplet and log loss, may also have vectors of any length, and their penalty in place of gamma: as BPR-MF has them.
 _WHOLE, _RANK = "whole_catalogue=true", "estimator=additive"
-_FREE = "gamma=1 normalize=none embedding_stddev=0.05 learning_rate=0.005"
+_FREE_VECTORS = {"gamma": 1.0, "normalize": "none", "embedding_stddev": 0.05, "learning_rate": 0.005}
+_FREE = " ".join(f"{flag}={value}" for flag, value in _FREE_VECTORS.items())
 _TRIALS: dict[str, tuple[str, ...]] = {
     "ce": (
         f"gamma=10 {_WHOLE}",
@@ -81,7 +82,10 @@ RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
 
 GOWALLA_LOSSES: dict[str, dict[str, Any]] = {
     "mf_ce": {"objective": "ce", "whole_catalogue": True},
+    "mf_triplet": {"objective": "triplet", **_FREE_VECTORS, "margin": 1.0, "embedding_l2": 0.005},
+    "mf_bpr": {"objective": "bpr", **_FREE_VECTORS, "embedding_l2": 0.005},
     "mf_croloss": {"objective": "croloss", "kernel": "exp", "alpha": 1.2, "gamma": 12.0, "estimator": "additive"},
+    "mf_crolambda": {"objective": "crolambda", "kernel": "exp", "alpha": 1.4, "estimator": "additive"},
 }
 """What the search on Gowalla's validation part chose, for runs on all of the training part."""
 
