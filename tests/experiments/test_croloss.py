@@ -255,5 +255,5 @@ def test_searches_and_tables_are_settings():
         assert set(sizes.values()) == {6}, sizes
         for name, trials in models.items():
             assert len({str(parse_setting(name.partition("_")[0], text)) for text in trials}) == 6
-    for name in RETRIEVAL_ROWS:
-        assert settings_of_table(TABLES[f"amazon_beauty_croloss_{name}"], {"data_dir": "D"})
+    for name in ("gowalla_losses", *(f"amazon_beauty_croloss_{name}" for name in RETRIEVAL_ROWS)):
+        assert settings_of_table(TABLES[name], {"data_dir": "D"})

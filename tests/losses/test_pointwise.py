@@ -102,3 +102,19 @@ def test_group_ids_change_nothing():
 def test_shapes_that_do_not_fit(labels, weights, message):
     with pytest.raises(ValueError, match=message):
         LogLoss()(labels, tf.constant(LOGITS)[:, tf.newaxis], weights)
+
+
+def test_a_weight_of_positives():
+    expected = [
+        5 * label * one(1, logit) + (1 - label) * one(0, logit) for label, logit in zip(LABELS, LOGITS, strict=True)
+    ]
+    loss = LogLoss(pos_weight=5)
+    np.testing.assert_allclose(loss(np.array(LABELS), tf.constant(LOGITS, tf.float64)), np.mean(expected), rtol=1e-12)
+    again = LogLoss.from_config(loss.get_config())
+    np.testing.assert_allclose(again(np.array(LABELS), tf.constant(LOGITS, tf.float64)), np.mean(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf])
+def test_a_weight_of_no_use_is_named(wrong):
+    with pytest.raises(ValueError, match="pos_weight must be > 0 and finite, got"):
+        LogLoss(pos_weight=wrong)

@@ -42,7 +42,7 @@ def _rank(options: RetrievalOptions, num_items: int) -> dict[str, Any]:
 
 OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {
     "ce": lambda options, num_items: SoftmaxCrossEntropyLoss(),
-    "bce": lambda options, num_items: LogLoss(),
+    "bce": lambda options, num_items: LogLoss(pos_weight=options.pos_weight),
     "triplet": lambda options, num_items: TripletLoss(margin=options.margin, **ONE_POSITIVE),
     "bpr": lambda options, num_items: BPRLoss(**ONE_POSITIVE),
     "croloss": lambda options, num_items: CROLoss(**_rank(options, num_items)),
@@ -52,6 +52,7 @@ OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {
 
 _NOT_OF_THE_MODEL = (
     *("objective", "kernel", "weight_kernel", "alpha", "target_n", "target_width", "margin", "estimator"),
+    "pos_weight",
     *("draw", "first_target", "negatives", "in_batch", "correct_popularity", "whole_catalogue", "remove_seen"),
     *("embedding_stddev", "embedding_l2"),
 )
@@ -77,6 +78,7 @@ class RetrievalOptions:
     target_n: float | None = option(None, "in place of alpha: the N whose recall matters; ours")
     target_width: float = option(0.5, "of target_n's weighting, in units of ln N; ours")
     margin: float = option(5.0, "of triplet and the hinge kernel; paper: 5")
+    pos_weight: float = option(1.0, "of bce's target; the number of candidates: it weighs as much as all of these")
     estimator: str = option("repo", "of the rank among all items: the authors' code, or unbiased", ESTIMATORS)
     draw: str = option("pairs", "pairs: all targets in turn; users: the paper's; windows: whole histories", DRAWS)
     first_target: int = option(0, "items of a user before his first target at least; authors' code: 4")

@@ -19,7 +19,7 @@ RETRIEVAL_VARIANTS: dict[str, dict[str, Any]] = {
 # As many trials for each loss; kernels and alphas take the place of margins and of further gammas. Gamma scales the
 # gap, to which the losses react differently, so every loss has more than one. What weighs all negatives alike, BPR,
 # triplet and log loss, may also have vectors of any length, and their penalty in place of gamma: as BPR-MF has them.
-_WHOLE, _RANK = "whole_catalogue=true", "estimator=additive"
+_WHOLE, _RANK, _EVEN = "whole_catalogue=true", "estimator=additive", "pos_weight=512"
 _FREE_VECTORS = {"gamma": 1.0, "normalize": "none", "embedding_stddev": 0.05, "learning_rate": 0.005}
 _FREE = " ".join(f"{flag}={value}" for flag, value in _FREE_VECTORS.items())
 _TRIALS: dict[str, tuple[str, ...]] = {
@@ -32,12 +32,12 @@ _TRIALS: dict[str, tuple[str, ...]] = {
         f"gamma=11 {_WHOLE}",
     ),
     "bce": (
-        f"gamma=10 {_WHOLE}",
-        f"gamma=15 {_WHOLE}",
+        f"gamma=10 {_EVEN}",
+        f"gamma=15 {_EVEN}",
         "gamma=10",
-        "gamma=15",
-        f"{_FREE} embedding_l2=0.001",
-        f"{_FREE} embedding_l2=0.005",
+        f"{_FREE} {_EVEN} embedding_l2=0.0001",
+        f"{_FREE} {_EVEN} embedding_l2=0.001",
+        f"{_FREE} {_EVEN} embedding_l2=0.005",
     ),
     "triplet": (
         "gamma=10 margin=5",
