@@ -245,7 +245,11 @@ TABLES |= {
     for name, rows in RETRIEVAL_ROWS.items()
 }
 """Tables 3 and 4 of CROLoss, and the runs of its Figures 4 and 5. Table 2 is `--models` after equal searches."""
-TABLES["gowalla_losses"] = Table(GOWALLA_LOSSES, flagfile="gowalla", base={"model": "mf", "early_stopping": "none"})
-"""Table 2 on all of the training part, as the published figures are: data of `--valid_fraction=0`."""
+TABLES["gowalla_losses"] = Table(
+    GOWALLA_LOSSES, flagfile="gowalla", base={"model": "mf", "early_stopping": "none", "epochs": 32}
+)
+"""Table 2 on all of the training part, as the published figures are: data of `--valid_fraction=0`; for twice the epochs
+of the search, as recall on the validation part still rose at its end (CROLoss: 0.2027 after 16 epochs, 0.2066 after 32).
+"""
 
 TABLES["adult_numeric"] = Table(_NUMERIC, flagfile="xdeepint_adult")
