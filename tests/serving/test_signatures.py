@@ -13,7 +13,7 @@ from xdeepint_ext.models.baselines import FM
 from xdeepint_ext.schema import Feature
 from xdeepint_ext.serving.rows import examples, typed
 
-TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
+TOLERANCE = {"rtol": 2e-7, "atol": 1e-6}
 SHARED = {"user", "country", "history", "age", "hour"}
 
 

@@ -36,11 +36,11 @@ def make(cls, tokenizer):
     return model
 
 
-def assert_same(found, expected):
+def assert_same(found, expected, rtol):
     """The same answers; their scores may differ in float32's last digits, as a batch's size sets the order of sums."""
     for a, b in zip(found, expected, strict=True):
         assert (a.text, a.start, a.end) == (b.text, b.start, b.end)
-        np.testing.assert_allclose(a.score, b.score, rtol=1e-5)
+        np.testing.assert_allclose(a.score, b.score, rtol=rtol)
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -53,7 +53,7 @@ def test_the_c_library_answers_as_the_model(cls, tokenizer, tmp_path):
         assert all(answer.text == report[answer.start : answer.end] for answer in found)
     assert all(here), "allow_empty is False"
     there = SpanReader.load(tmp_path / "m").read_all(PAIRS)
-    assert_same(chain(*here), chain(*there))
+    assert_same(chain(*here), chain(*there), rtol=1e-5)
     questions = [Question(str(i), *pair) for i, pair in enumerate(PAIRS)]
     ((_, inputs),) = make_windows(questions, tokenizer, SCHEMES["bio"], **WINDOWS).blocks(5)
     assert len(inputs["reports"]) > len(PAIRS)
@@ -65,7 +65,7 @@ def test_the_c_library_answers_as_the_model(cls, tokenizer, tmp_path):
 
 def test_the_reader_reads_one_question(tokenizer):
     reader = SpanReader(make(MultiSpanTagger, tokenizer).answer, tokenizer, **WINDOWS)
-    assert_same(reader.read(*PAIRS[1]), reader.read_all(PAIRS)[1])
+    assert_same(reader.read(*PAIRS[1]), reader.read_all(PAIRS)[1], rtol=5e-7)
 
 
 @pytest.mark.parametrize(

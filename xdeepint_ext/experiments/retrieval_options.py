@@ -51,8 +51,8 @@ OBJECTIVES: dict[str, Callable[[RetrievalOptions, int], RankingLoss]] = {
 """Name -> the loss of a target against its candidates, of options and the catalogue's size."""
 
 _NOT_OF_THE_MODEL = (
-    *("objective", "kernel", "weight_kernel", "alpha", "target_n", "target_width", "margin", "estimator"),
-    "pos_weight",
+    *("objective", "kernel", "weight_kernel", "alpha", "target_n", "target_width"),
+    *("margin", "pos_weight", "estimator"),
     *("draw", "first_target", "negatives", "in_batch", "correct_popularity", "whole_catalogue", "remove_seen"),
     *("embedding_stddev", "embedding_l2"),
 )

@@ -30,12 +30,12 @@ class LogLoss(RankingLoss):
       y_pred: logits, (B,) or (B, 1).
       sample_weight: (B,) or (B, 1).
 
+    Raises:
+      ValueError: pos_weight is not above 0, or not finite.
+
     Example:
       >>> round(float(LogLoss()(tf.constant([1.0, 0.0]), tf.constant([0.0, 0.0]))), 4)
       0.6931
-
-    Raises:
-      ValueError: pos_weight is not above 0, or not finite.
 
     Source: xDeepInt (arXiv 2301.01089), equation 8.
     """
@@ -49,7 +49,7 @@ class LogLoss(RankingLoss):
     def units(self, labels: tf.Tensor, logits: tf.Tensor, side: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         valid = tf.logical_not(labels < 0)
         logits = masked(logits, valid)
-        if self.pos_weight == 1:
+        if self.pos_weight == 1:  # in fewer passes
             return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), valid
         return tf.nn.weighted_cross_entropy_with_logits(labels, logits, self.pos_weight), valid
 
