@@ -9,7 +9,7 @@ import pytest
 from tests.data.raw_sequences import write_lightgcn
 from tests.serving import c_api
 from xdeepint_ext.data.prepare import prepare
-from xdeepint_ext.experiments import Config, croloss_figures, flags, training, weighting
+from xdeepint_ext.experiments import Config, croloss_figures, flags, kinds, training, weighting
 from xdeepint_ext.experiments.compare import Options
 from xdeepint_ext.experiments.compare import run as compare
 from xdeepint_ext.experiments.results import Results
@@ -165,7 +165,12 @@ def compared(data_dir, tmp_path_factory):
 
     TABLES["of_this_test"] = Table(rows, base={**base, "learning_rate": 0.03, "early_stopping": "recall_at_20"})
     options = Options(
-        table="of_this_test", results=str(folder / "runs.csv"), output_dir=str(folder), seeds=2, plot=False
+        table="of_this_test",
+        results=str(folder / "runs.csv"),
+        output_dir=str(folder),
+        seeds=2,
+        choose_by="ndcg_at_10",
+        plot=False,
     )
     text = compare(options, {"data_dir": data_dir})
     del TABLES["of_this_test"]
@@ -176,10 +181,20 @@ def compared(data_dir, tmp_path_factory):
 def test_a_table_of_losses(compared):
     folder, text = compared
     assert "NDCG@20" in text and "paired bootstrap over users" in text
+    header = text.splitlines()[0].split(" | ")
+    assert header[2:5] == ["Recall@10", "NDCG@10", "Recall@20"], "what chooses stands first"
+    assert [name.split(" − ")[0] for name in header if "−" in name] == ["Recall@10", "NDCG@10"]
     rows = [row for row in Results(str(folder / "runs.csv")) if row["row"] == "cross-entropy"]
     exp = [row for row in Results(str(folder / "runs.csv")) if row["row"] == "exp alpha=1.0"]
     for one, other in zip(rows, exp, strict=True):
         assert float(one["test.recall_at_20"]) == pytest.approx(float(other["test.recall_at_20"]), abs=0.02)
+
+
+def test_what_a_table_of_another_criterion_shows():
+    assert kinds.USERS.judged_by("recall_at_50").compared == ("recall_at_50", "ndcg_at_50")
+    assert sorted(kinds.USERS.judged_by("ndcg_at_10").columns) == sorted(kinds.USERS.columns)
+    for kind in (kinds.ROWS, kinds.LISTS):
+        assert [kind.judged_by(name) for name in kind.criteria] == [kind] * len(kind.criteria)
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ class Comparison:
       sweep: the runs.
       output_dir: gets NAME.md, NAME.csv and NAME.png.
       name: of these files.
-      metric: criterion of the valid split, whose best mean over the seeds makes a row the reference.
+      metric: criterion of the valid split, whose best mean over the seeds makes a row the reference; and where it is
+        one at an N, the table shows the differences at that N.
       reference: a row's name in place of that choice; "" = none.
       differences: make the ensembles and paired bootstraps that are not in the files yet. They need the runs'
         predictions: runs whose predictions are gone are repeated.
@@ -135,7 +136,7 @@ def _reference(sweep: Sweep, metric: str) -> str:
 
 def _write(comparison: Comparison, lines: Sequence[Line], reference: str) -> str:
     trials = {name: choice.trials for name, choice in comparison.choices.items()}
-    kind = kind_of_sweep(comparison.sweep)
+    kind = kind_of_sweep(comparison.sweep).judged_by(comparison.metric)
     parts = (lines, reference, comparison.metrics, trials, kind)
     text = "\n\n".join(
         filter(None, (as_markdown(*parts), _legend(comparison, reference), as_more_markdown(lines, kind)))

@@ -66,6 +66,14 @@ class Kind:
         """The criterion where none is named."""
         return next(iter(self.criteria))
 
+    def judged_by(self, criterion: str) -> Kind:
+        """This kind where `criterion` chooses: measures at its N come first, with their differences."""
+        n = criterion.partition("_at_")[2]
+        first = tuple(found.metric for name, found in self.criteria.items() if n and name.endswith(f"_at_{n}"))
+        if not first:
+            return self
+        return dataclasses.replace(self, columns=tuple(dict.fromkeys((*first, *self.columns))), compared=first)
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """All metrics of tables."""
@@ -122,7 +130,13 @@ USERS = Kind(
         for metric, name in (("recall", "Recall"), ("ndcg", "NDCG"))
     },
     shown=("recall_at_20", "ndcg_at_20"),
-    columns=(*(f"recall_at_{n}" for n in (20, 10, 50, 100, 200, 500)), "ndcg_at_10", "ndcg_at_20"),
+    columns=(
+        "recall_at_20",
+        "ndcg_at_20",
+        "recall_at_10",
+        "ndcg_at_10",
+        *(f"recall_at_{n}" for n in (50, 100, 200, 500)),
+    ),
     compared=("recall_at_20", "ndcg_at_20"),
     drawn_whole="users",
     predictions=RetrievalPredictions,
