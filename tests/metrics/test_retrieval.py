@@ -49,6 +49,11 @@ def test_search_is_sorting_whatever_the_blocks(ties, blocks):
         np.testing.assert_allclose(scores[: len(row)], items[row] @ user, rtol=1e-5)
 
 
+def test_both_zeros_are_equal():
+    items = np.array([-1.0, -0.0, 0.0, -2.0, -0.0, 3.0], np.float32)[:, np.newaxis]
+    assert best_items(np.ones((1, 1), np.float32), items, 6).items.tolist() == [[5, 1, 2, 4, 0, 3]]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("argument", ["users", "items"])
 def test_search_refuses_what_is_not_finite(argument, value):

@@ -123,10 +123,24 @@ def _best(scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """
     least = np.partition(scores, -n, axis=1)[:, -n, np.newaxis]
     wanted = scores >= least
-    for row in np.flatnonzero(wanted.sum(axis=1) > n):  # some equal to the n-th are too many
-        equal = np.flatnonzero(scores[row] == least[row])
-        wanted[row, equal[n - np.count_nonzero(scores[row] > least[row]) :]] = False
+    if np.count_nonzero(wanted) > wanted.shape[0] * n:  # some equal to an n-th are too many
+        for row in np.flatnonzero(wanted.sum(axis=1) > n):
+            equal = np.flatnonzero(scores[row] == least[row])
+            wanted[row, equal[n - np.count_nonzero(scores[row] > least[row]) :]] = False
     places = np.flatnonzero(wanted).reshape(len(scores), n) % scores.shape[1]
     chosen = np.take_along_axis(scores, places, axis=1)
-    order = np.argsort(-chosen, axis=1, kind="stable")
+    order = _falling(chosen)
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(places, order, axis=1)
+
+
+def _falling(scores: np.ndarray) -> np.ndarray:
+    """(U, n) float32 -> places of each row from the largest to the smallest; of equals the first place.
+
+    Integers of which the upper half is the score's order and the lower one the place sort several times as fast as
+    `argsort(kind="stable")`.
+    """
+    bits = (-scores + np.float32(0)).view(np.int32)  # + 0: the two zeros are equal, and so must their bits be
+    rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)  # as integers rise, floats do
+    keys = rising << 32 | np.arange(scores.shape[1])
+    keys.sort(axis=1)
+    return keys & 0xFFFFFFFF

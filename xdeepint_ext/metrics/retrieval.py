@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = ["hits_of", "retrieval_scores"]
 
+TARGETS_AT_ONCE = 8192
+
 
 def hits_of(items: np.ndarray, targets: np.ndarray, target_splits: np.ndarray) -> np.ndarray:
     """Which of users' best items are among their targets.
@@ -25,11 +27,13 @@ def hits_of(items: np.ndarray, targets: np.ndarray, target_splits: np.ndarray) -
     """
     if len(target_splits) != len(items) + 1:
         raise ValueError(f"target_splits must be {len(items) + 1} ends of users, got {len(target_splits)}")
-    size = int(max(items.max(initial=0), targets.max(initial=0))) + 2  # -1 = no item
     rows = np.repeat(np.arange(len(items)), np.diff(target_splits))
-    known = targets >= 0
-    wanted = rows[known] * size + targets[known]
-    return np.isin(np.arange(len(items))[:, np.newaxis] * size + items, wanted) & (items >= 0)
+    known = np.flatnonzero(targets >= 0)
+    hits = np.zeros(items.shape, bool)
+    for some in np.array_split(known, -(-known.size // TARGETS_AT_ONCE) or 1):
+        target, place = np.nonzero(items[rows[some]] == targets[some, np.newaxis])
+        hits[rows[some][target], place] = True
+    return hits
 
 
 def retrieval_scores(hits: np.ndarray, num_targets: np.ndarray, at: tuple[int, ...]) -> dict[str, np.ndarray]:
