@@ -82,6 +82,7 @@ RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
 
 GOWALLA_LOSSES: dict[str, dict[str, Any]] = {
     "mf_ce": {"objective": "ce", "whole_catalogue": True},
+    "mf_bce": {"objective": "bce", **_FREE_VECTORS, "pos_weight": 512.0, "embedding_l2": 0.005},
     "mf_triplet": {"objective": "triplet", **_FREE_VECTORS, "margin": 1.0, "embedding_l2": 0.005},
     "mf_bpr": {"objective": "bpr", **_FREE_VECTORS, "embedding_l2": 0.005},
     "mf_croloss": {"objective": "croloss", "kernel": "exp", "alpha": 1.2, "gamma": 12.0, "estimator": "additive"},
