@@ -80,15 +80,20 @@ RETRIEVAL_SEARCHES: dict[str, dict[str, list[str]]] = {
     for dataset, model in MODELS.items()
 }
 
+_LONG = {**_FREE_VECTORS, "learning_rate": 0.01, "embedding_l2": 0.003, "schedule": "cosine", "epochs": 48}
 GOWALLA_LOSSES: dict[str, dict[str, Any]] = {
     "mf_ce": {"objective": "ce", "whole_catalogue": True},
-    "mf_bce": {"objective": "bce", **_FREE_VECTORS, "pos_weight": 512.0, "embedding_l2": 0.005},
-    "mf_triplet": {"objective": "triplet", **_FREE_VECTORS, "margin": 1.0, "embedding_l2": 0.005},
-    "mf_bpr": {"objective": "bpr", **_FREE_VECTORS, "embedding_l2": 0.005},
+    "mf_bce": {"objective": "bce", **_LONG, "pos_weight": 512.0},
+    "mf_triplet": {"objective": "triplet", **_LONG, "margin": 1.0},
+    "mf_bpr": {"objective": "bpr", **_LONG},
     "mf_croloss": {"objective": "croloss", "kernel": "exp", "alpha": 1.2, "gamma": 12.0, "estimator": "additive"},
     "mf_crolambda": {"objective": "crolambda", "kernel": "exp", "alpha": 1.4, "estimator": "additive"},
 }
-"""What the search on Gowalla's validation part chose, for runs on all of the training part."""
+"""What the search on Gowalla's validation part chose, for runs on all of the training part.
+
+Losses that weigh all negatives alike learn slowly: BPR's recall@20 on the validation part is 0.1577 after 16 epochs,
+annealed over 48 it is 0.1744; to cross-entropy and CROLoss annealing gives nothing. So these have it.
+"""
 
 _ALPHAS = (0.6, 0.8, 1.0, 1.2)
 
