@@ -54,6 +54,12 @@ def test_both_zeros_are_equal():
     assert best_items(np.ones((1, 1), np.float32), items, 6).items.tolist() == [[5, 1, 2, 4, 0, 3]]
 
 
+def test_vectors_of_another_type_are_ranked_as_float32():
+    users, items, _, _ = problem()
+    found = best_items(users.astype(np.float64), items.astype(np.float64), N)
+    np.testing.assert_array_equal(found.items, best_items(users, items, N).items)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("argument", ["users", "items"])
 def test_search_refuses_what_is_not_finite(argument, value):

@@ -61,6 +61,7 @@ def best_items(
       >>> best_items(np.float32([[1, 0]]), np.float32([[1, 0], [3, 0], [2, 9]]), 2).items.tolist()
       [[1, 2]]
     """
+    users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
     if not 1 <= n <= len(items):
         raise ValueError(f"best_items: n must be in 1 .. {len(items)}, the catalogue's size, got {n}")
     if users_at_once < 1 or items_at_once < n:
