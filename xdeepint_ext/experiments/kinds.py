@@ -69,7 +69,7 @@ class Kind:
     def judged_by(self, criterion: str) -> Kind:
         """This kind where `criterion` chooses: measures at its N come first, with their differences."""
         n = criterion.partition("_at_")[2]
-        first = tuple(found.metric for name, found in self.criteria.items() if n and name.endswith(f"_at_{n}"))
+        first = tuple(found.metric for name, found in self.criteria.items() if name.endswith(f"_at_{n}"))
         if not first:
             return self
         return dataclasses.replace(self, columns=tuple(dict.fromkeys((*first, *self.columns))), compared=first)
